@@ -1,0 +1,2 @@
+//! The tracker.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,1 @@
+//! The verdict: readings in, milestones and exceptions out. Pure: no clock, no I/O.

@@ -1,0 +1,1 @@
+//! Journal to view: the rules applied in key order.

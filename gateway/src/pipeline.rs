@@ -1,0 +1,1 @@
+//! The path of one reading through the gateway, on one screen.

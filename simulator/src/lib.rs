@@ -1,0 +1,1 @@
+//! A world of trucks and goods that drives the real firmware over real TCP.

@@ -1,0 +1,1 @@
+//! End to end: real processes, brokers, faults. As a library: ledger, load, peers.
