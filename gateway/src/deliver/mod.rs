@@ -1,1 +1,3 @@
 //! From outbox to sinks.
+
+pub mod sink;
