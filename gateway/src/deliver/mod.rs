@@ -1,3 +1,4 @@
 //! From outbox to sinks.
 
+pub mod format;
 pub mod sink;

@@ -260,3 +260,120 @@ fn answer(ack: &v5::mqttbytes::v5::PubAck) -> Turn {
         reason => Turn::Refused(ack.pkid, format!("{reason:?}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Takes one connection, acknowledges `acks` publications, then hangs up. Never has a session.
+    async fn serve(listener: &TcpListener, version: Version, acks: usize) -> Vec<String> {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        frame(&mut stream).await.unwrap();
+        let connack: &[u8] = match version {
+            Version::V4 => &[0x20, 2, 0, 0],
+            Version::V5 => &[0x20, 3, 0, 0, 0],
+        };
+        stream.write_all(connack).await.unwrap();
+        let mut acknowledged = Vec::new();
+        while acknowledged.len() < acks {
+            let Some((0x32, body)) = frame(&mut stream).await else {
+                break;
+            };
+            let topic_end = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+            let packet = [0x40, 2, body[topic_end], body[topic_end + 1]];
+            stream.write_all(&packet).await.unwrap();
+            let text = String::from_utf8_lossy(&body);
+            let start = text.find("{\"id\":\"").unwrap() + 7;
+            acknowledged.push(text[start..text.len() - 2].to_owned());
+        }
+        acknowledged
+    }
+
+    async fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+        let kind = stream.read_u8().await.ok()?;
+        let (mut length, mut shift) = (0_usize, 0);
+        loop {
+            let byte = stream.read_u8().await.ok()?;
+            length |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.ok()?;
+        Some((kind, body))
+    }
+
+    fn notices(count: usize) -> Vec<Notice> {
+        let notice = |index: usize| {
+            let id = format!("{index}-1");
+            let body = format!("{{\"id\":\"{id}\"}}").into_bytes();
+            Notice {
+                id,
+                code: "EX_SHOCK",
+                body,
+            }
+        };
+        (0..count).map(notice).collect()
+    }
+
+    async fn loses_nothing_to_a_broker_that_forgets_sessions(version: Version) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            version,
+            client_id: "depot-1-upstream".to_owned(),
+            login: None,
+            topic: "events".to_owned(),
+        };
+        let broker = tokio::spawn(async move {
+            let mut acknowledged = BTreeSet::new();
+            for acks in [7, 0, 30, usize::MAX] {
+                acknowledged.extend(serve(&listener, version, acks).await);
+                if acknowledged.len() == 60 {
+                    break;
+                }
+            }
+            acknowledged
+        });
+        let mut sink = MqttSink::new(target);
+        let mut waiting = notices(60);
+        let mut confirmed = BTreeSet::new();
+        for _ in 0..10 {
+            let outcome = sink.deliver(&waiting).await;
+            confirmed.extend(outcome.confirmed.iter().map(|row| waiting[*row].id.clone()));
+            waiting.retain(|notice| !confirmed.contains(&notice.id));
+            if waiting.is_empty() {
+                break;
+            }
+            assert!(
+                outcome.failure.is_some(),
+                "unconfirmed rows without a failure"
+            );
+        }
+        drop(sink);
+        let acknowledged = broker.await.unwrap();
+        assert!(
+            confirmed.is_subset(&acknowledged),
+            "confirmed what the broker never had"
+        );
+        assert_eq!(confirmed.len(), 60);
+    }
+
+    #[tokio::test]
+    async fn mqtt_3_1_1_loses_nothing_to_a_broker_that_forgets_sessions() {
+        loses_nothing_to_a_broker_that_forgets_sessions(Version::V4).await;
+    }
+
+    #[tokio::test]
+    async fn mqtt_5_loses_nothing_to_a_broker_that_forgets_sessions() {
+        loses_nothing_to_a_broker_that_forgets_sessions(Version::V5).await;
+    }
+}

@@ -1,0 +1,3 @@
+//! How events are written for receivers.
+
+pub mod cloudevent;
