@@ -1,1 +1,26 @@
-//! The MQTT endpoint.
+//! The MQTT endpoint: MQTT 5 and 3.1.1 for devices, without a broker behind it.
+//!
+//! ```text
+//! listener -> handshake (size, time, identity, takeover, stored session) -> connection
+//!   bytes -> frame -> packet -> session -> Publication { due } -> ingest
+//!   PUBACK <- in order <- session <- packet id <- receipt released by the store
+//! ```
+//!
+//! `session.rs` is pure: packets and released packet ids go in, publications and reply bytes come out.
+//! `connection.rs` drives one session over one stream; `endpoint.rs` owns the listener.
+//! What is outside comes in through [`Ports`](endpoint::Ports).
+
+pub mod downlink;
+pub mod endpoint;
+pub mod identity;
+pub mod limit;
+pub mod persistence;
+pub mod refusal;
+
+mod connection;
+mod frame;
+mod handshake;
+mod packet;
+mod registry;
+mod reply;
+mod session;

@@ -1,0 +1,34 @@
+//! What goes down to a device: settings as desired state, and the time by request and reply.
+//!
+//! Both are sent with `QoS` 0. Settings are repeated (on subscribing, on change, and at an interval) until the
+//! device has reported them; an old time is worse than none, so a reply is never queued.
+
+use protocol::key::DeviceId;
+use protocol::units::{Milliseconds, UtcMs};
+
+use super::refusal::{Fault, RefusalReason};
+
+/// Knows which settings a device should have and does not have yet.
+pub trait DesiredSettings: Send + Sync {
+    /// The encoded settings to send to `device`, or `None` when it wants nothing or has reported the wanted
+    /// version. It is asked again at every occasion to send and must not block.
+    fn unreported(&self, device: &DeviceId) -> Option<Vec<u8>>;
+}
+
+impl<F: Fn(&DeviceId) -> Option<Vec<u8>> + Send + Sync> DesiredSettings for F {
+    fn unreported(&self, device: &DeviceId) -> Option<Vec<u8>> {
+        self(device)
+    }
+}
+
+/// The encoded answer to an encoded time request, at `utc`.
+pub(crate) fn time_reply(
+    _request: &[u8],
+    _utc: UtcMs,
+    _uncertainty: Milliseconds,
+) -> Result<Vec<u8>, Fault> {
+    Err(Fault::new(
+        RefusalReason::TimeRequest,
+        "the time is not told by this version",
+    ))
+}

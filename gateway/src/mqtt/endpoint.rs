@@ -1,0 +1,177 @@
+//! The listener: connections in, each in its own task, bounded in number, stopped in order.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use protocol::key::DeviceId;
+use protocol::units::Milliseconds;
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::receipt::Publication;
+
+use super::connection::serve;
+use super::downlink::DesiredSettings;
+use super::identity::Authenticate;
+use super::limit::{ACCEPT_BACKOFF, Limits};
+use super::persistence::SessionStore;
+use super::refusal::{Fault, OnRefusal, RefusalReason};
+use super::registry::Registry;
+
+/// What the endpoint needs from outside.
+#[derive(Clone)]
+pub struct Ports {
+    /// The way to the journal. Bounded; sessions hold back and slow down when it is full.
+    pub ingest: mpsc::Sender<Publication>,
+    /// Where sessions outlive their connections.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Who is believed.
+    pub identity: Arc<dyn Authenticate>,
+    /// Which settings devices should have.
+    pub settings: Arc<dyn DesiredSettings>,
+    /// The time that devices are told.
+    pub clock: Clock,
+    /// How far that time may be off.
+    pub time_uncertainty: Milliseconds,
+    /// Counts refusals.
+    pub on_refusal: OnRefusal,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) ports: Ports,
+    pub(crate) registry: Arc<Registry>,
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Endpoint {
+    listener: TcpListener,
+    limits: Limits,
+    registry: Arc<Registry>,
+}
+
+/// Reaches into a running endpoint.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    registry: Arc<Registry>,
+}
+
+impl Handle {
+    /// How many devices are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.registry.count()
+    }
+
+    /// The settings wanted for a device have changed: send them, if it is connected and listens.
+    pub fn settings_changed(&self, device: &DeviceId) {
+        self.registry.settings_changed(device);
+    }
+}
+
+impl Endpoint {
+    /// Bind the listener; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind(address: impl ToSocketAddrs, limits: Limits) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self {
+            listener,
+            limits,
+            registry: Arc::default(),
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// A handle that stays good while the endpoint runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            registry: Arc::clone(&self.registry),
+        }
+    }
+
+    /// Serve until `shutdown`, then stop in order: no new connection, no further packet, owed PUBACKs for
+    /// at most [`Limits::drain_timeout`], goodbye.
+    pub async fn run(self, ports: Ports, shutdown: impl Future<Output = ()>) {
+        let connections_max = self.limits.connections_max;
+        let slots = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
+        let shared = Arc::new(Shared {
+            limits: self.limits,
+            ports,
+            registry: self.registry,
+        });
+        let (stop, stopping) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        tokio::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(ended) = connections.join_next() => {
+                    report(ended);
+                    continue;
+                }
+                accepted = self.listener.accept() => accepted,
+            };
+            let Some((stream, peer)) = usable(accepted).await else {
+                continue;
+            };
+            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                let detail = format!("{connections_max} connections are open already");
+                let fault = Fault::new(RefusalReason::ConnectionsFull, detail);
+                fault.report(None, peer, &shared.ports.on_refusal);
+                continue;
+            };
+            let shared = Arc::clone(&shared);
+            let stopping = stopping.clone();
+            connections.spawn(async move {
+                serve(stream, peer, &shared, stopping).await;
+                drop(slot);
+            });
+        }
+        drop(self.listener);
+        stop.send_replace(true);
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    }
+}
+
+/// An accepted stream that sends small packets at once; a pause when there is none to have.
+async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
+    match accepted {
+        Ok((stream, peer)) => {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%peer, "mqtt: no TCP_NODELAY: {error}");
+            }
+            Some((stream, peer))
+        }
+        Err(error) => {
+            tracing::warn!("mqtt: cannot accept: {error}");
+            tokio::time::sleep(ACCEPT_BACKOFF).await;
+            None
+        }
+    }
+}
+
+/// A connection's task that panicked takes its own connection down, nothing else; it is a defect all the same.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!("mqtt: a connection's task failed: {error}");
+    }
+}

@@ -1,0 +1,92 @@
+//! Every bound of the endpoint, with its unit and its reason.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+/// The bounds that the configuration may set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once. One more is closed unread. An idle connection costs about 10 KiB, so the
+    /// design point of 10,000 devices fits in 100 MiB.
+    pub connections_max: usize,
+    /// Largest packet after CONNECT, in bytes, announced in MQTT 5. A batch of 20 readings takes 300 B, one of 255
+    /// less than 8 KiB; a stored value may have 64 KiB.
+    pub packet_bytes_max: NonZeroU32,
+    /// Largest CONNECT, in bytes: client id, user name, password and will of a tracker take less than 400 B.
+    pub connect_bytes_max: NonZeroU32,
+    /// From the accepted connection to a whole CONNECT, and again from there to CONNACK. A tracker on a bad
+    /// cell link needs one round trip of at most 2 s.
+    pub connect_timeout: Duration,
+    /// PUBACKs owed to one connection. MQTT 5: announced as Receive Maximum, one more is an error. 3.1.1:
+    /// reading stops. 8 is what a tracker keeps in flight, 10 what is benchmarked.
+    pub receive_maximum: NonZeroU16,
+    /// Longest keep-alive granted, in seconds; also used for clients that ask for none. A tracker that
+    /// sleeps for half an hour keeps its connection, a dead one is noticed within 1.5 times this.
+    pub keep_alive_seconds_max: NonZeroU16,
+    /// Longest wait for a client to take what was written to it.
+    pub write_timeout: Duration,
+    /// Longest life of a session without a connection, in seconds. A week covers a parked
+    /// trailer without coverage.
+    pub session_expiry_seconds_max: u32,
+    /// Longest delay of a last will, in seconds. It keeps a task alive.
+    pub will_delay_seconds_max: u32,
+    /// Longest wait for the store to make a session durable. A group commit takes milliseconds; behind a
+    /// store that takes longer a device is better told to come back.
+    pub store_timeout: Duration,
+    /// How often unreported settings are sent again while the device stays connected.
+    pub settings_resend: Duration,
+    /// How long an orderly stop waits for owed PUBACKs.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 12_000,
+            packet_bytes_max: nonzero(16 * 1024),
+            connect_bytes_max: nonzero(1_024),
+            connect_timeout: Duration::from_secs(5),
+            receive_maximum: nonzero_short(32),
+            keep_alive_seconds_max: nonzero_short(3_600),
+            write_timeout: Duration::from_secs(10),
+            session_expiry_seconds_max: 7 * 24 * 3_600,
+            will_delay_seconds_max: 300,
+            store_timeout: Duration::from_secs(5),
+            settings_resend: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// First room for received bytes, in bytes: a window of ten small readings. Room grows with bytes that came,
+/// never with bytes that were promised.
+pub(crate) const READ_CHUNK_BYTES: usize = 4 * 1024;
+
+/// How long a closed connection is drained so that the client sees why before the reset.
+pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How much of a closed connection is drained, in bytes: four of the largest packets by default.
+pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024;
+
+/// Pause after the listener failed to accept (out of descriptors): long enough for one to come free.
+pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How long a last will waits for room towards the journal before it is dropped and counted.
+pub(crate) const WILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest piece of a client's own text in a log line or refusal, in bytes: a topic of ours fits.
+pub(crate) const QUOTE_BYTES_MAX: usize = 128;
+
+const fn nonzero(value: u32) -> NonZeroU32 {
+    match NonZeroU32::new(value) {
+        Some(value) => value,
+        None => NonZeroU32::MIN,
+    }
+}
+
+const fn nonzero_short(value: u16) -> NonZeroU16 {
+    match NonZeroU16::new(value) {
+        Some(value) => value,
+        None => NonZeroU16::MIN,
+    }
+}
