@@ -1,0 +1,5 @@
+//! From bytes of a satellite receiver to a fix.
+
+pub mod field;
+pub mod fix;
+pub mod nmea;
