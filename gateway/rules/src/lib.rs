@@ -25,5 +25,7 @@
 pub mod code;
 pub mod event;
 pub mod identity;
+pub mod notify;
 pub mod plan;
 mod serial;
+pub mod watch;
