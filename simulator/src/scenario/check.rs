@@ -30,6 +30,7 @@ impl Scenario {
         self.check_counts()?;
         self.check_shares()?;
         self.check_spans()?;
+        self.check_rates()?;
         Ok(self)
     }
 
@@ -61,7 +62,6 @@ impl Scenario {
             ("cargo.chilled_share", self.cargo.chilled_share),
             ("cargo.frozen_share", self.cargo.frozen_share),
             ("cargo.chilled_share + cargo.frozen_share", cargo),
-            ("legs.approach_share", self.legs.approach_share),
             ("legs.hub_share", self.legs.hub_share),
             ("legs.queue_share", self.legs.queue_share),
             ("legs.pair_share", self.legs.pair_share),
@@ -74,9 +74,33 @@ impl Scenario {
     }
 
     fn check_spans(&self) -> Result<(), ScenarioError> {
+        for (key, span) in self.minutes() {
+            rising(key, span, 0.0, MINUTES_MAX, "[0, 20160], rising")?;
+        }
+        let (legs, ambient) = (&self.legs, self.temperature.ambient_c);
+        rising("legs.early_km", legs.early_km, 5.0, 5e3, RISING_KM)?;
+        rising("legs.km", legs.km, 5.0, 5e3, RISING_KM)?;
+        let kmh = legs.cruise_kmh;
+        rising("legs.cruise_kmh", kmh, 35.0, 120.0, "[35, 120], rising")?;
+        let allowed = "[-50, 60], rising";
+        rising("temperature.ambient_c", ambient, -50.0, 60.0, allowed)?;
+        let tunnel = self.gnss.tunnel_m;
+        rising("gnss.tunnel_m", tunnel, 100.0, 2e4, "[100, 20000], rising")?;
+        let pulse = self.shock.pulse_ms;
+        rising("shock.pulse_ms", pulse, 1.0, 100.0, "[1, 100], rising")?;
+        for (key, span) in self.percents() {
+            rising(key, span, 0.0, 100.0, "[0, 100], rising")?;
+        }
+        for (key, span) in self.peaks() {
+            rising(key, span, 0.0, 3.0, "[0, 3], rising")?;
+        }
+        Ok(())
+    }
+
+    fn minutes(&self) -> [(&'static str, Span); 13] {
         let (legs, temperature) = (&self.legs, &self.temperature);
-        let (shock, battery, silence) = (&self.shock, &self.battery, &self.silence);
-        let minutes = [
+        let (shock, silence) = (&self.shock, &self.silence);
+        [
             ("legs.early_loading_minutes", legs.early_loading_minutes),
             ("legs.loading_minutes", legs.loading_minutes),
             ("legs.hub_minutes", legs.hub_minutes),
@@ -93,84 +117,32 @@ impl Scenario {
             ("silence.radio_minutes", silence.radio_minutes),
             ("silence.radio_for_minutes", silence.radio_for_minutes),
             ("silence.asleep_for_minutes", silence.asleep_for_minutes),
-        ];
-        for (key, span) in minutes {
-            rising(key, span, 0.0, MINUTES_MAX, "[0, 20160], rising")?;
-        }
-        rising("legs.early_km", legs.early_km, 5.0, 5e3, RISING_KM)?;
-        rising("legs.km", legs.km, 5.0, 5e3, RISING_KM)?;
-        rising(
-            "legs.cruise_kmh",
-            legs.cruise_kmh,
-            35.0,
-            120.0,
-            "[35, 120], rising",
-        )?;
-        let ambient = temperature.ambient_c;
-        rising(
-            "temperature.ambient_c",
-            ambient,
-            -50.0,
-            60.0,
-            "[-50, 60], rising",
-        )?;
-        rising(
-            "battery.percent",
-            battery.percent,
-            0.0,
-            100.0,
-            "[0, 100], rising",
-        )?;
-        rising(
-            "battery.weak_percent",
-            battery.weak_percent,
-            0.0,
-            100.0,
-            "[0, 100], rising",
-        )?;
-        rising(
-            "shock.pulse_ms",
-            shock.pulse_ms,
-            1.0,
-            100.0,
-            "[1, 100], rising",
-        )?;
-        rising(
-            "shock.hard_times_limit",
-            shock.hard_times_limit,
-            0.0,
-            3.0,
-            "[0, 3], rising",
-        )?;
-        rising(
-            "shock.bump_times_limit",
-            shock.bump_times_limit,
-            0.0,
-            3.0,
-            "[0, 3], rising",
-        )?;
-        rising(
-            "gnss.tunnel_m",
-            self.gnss.tunnel_m,
-            100.0,
-            2e4,
-            "[100, 20000], rising",
-        )?;
-        self.check_rates()
+        ]
     }
 
-    fn check_rates(&self) -> Result<(), ScenarioError> {
-        let (legs, battery) = (&self.legs, &self.battery);
-        let per_hour = [
+    fn percents(&self) -> [(&'static str, Span); 4] {
+        let battery = &self.battery;
+        [
+            ("battery.percent", battery.percent),
+            ("battery.weak_percent", battery.weak_percent),
             ("battery.percent_per_hour", battery.percent_per_hour),
             (
                 "battery.weak_percent_per_hour",
                 battery.weak_percent_per_hour,
             ),
-        ];
-        for (key, span) in per_hour {
-            rising(key, span, 0.0, 100.0, "[0, 100], rising")?;
-        }
+        ]
+    }
+
+    fn peaks(&self) -> [(&'static str, Span); 2] {
+        let shock = &self.shock;
+        [
+            ("shock.hard_times_limit", shock.hard_times_limit),
+            ("shock.bump_times_limit", shock.bump_times_limit),
+        ]
+    }
+
+    fn check_rates(&self) -> Result<(), ScenarioError> {
+        let legs = &self.legs;
         let rates = [
             (
                 "temperature.doors_per_hour",

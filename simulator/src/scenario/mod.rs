@@ -86,8 +86,6 @@ pub struct Legs {
     pub loading_minutes: Span,
     /// Cruising speed per stretch, km/h.
     pub cruise_kmh: Span,
-    /// Share of shipments that start some km before their pickup stop.
-    pub approach_share: f64,
     /// Share of shipments with a hub on the way.
     pub hub_share: f64,
     /// Time at the hub, minutes.
@@ -255,7 +253,6 @@ impl Default for Legs {
             km: [160.0, 800.0],
             loading_minutes: [25.0, 90.0],
             cruise_kmh: [72.0, 86.0],
-            approach_share: 0.3,
             hub_share: 0.4,
             hub_minutes: [40.0, 70.0],
             queue_share: 0.3,
