@@ -1,8 +1,9 @@
 //! What the gateway tells a device: settings and time. Ranges live here and nowhere else.
 
+use crate::batch::RECORDS_MAX;
 use crate::units::{
     CentiCelsius, Lux, MilliG, MillimetresPerSecond, Milliseconds, Percent, Seconds, TiltDegrees,
-    UptimeMs, UtcMs,
+    Unit, UptimeMs, UtcMs,
 };
 
 /// The whole of a device's settings. They are always sent, checked, stored and reported whole.
@@ -80,6 +81,250 @@ pub enum SettingsField {
     BatteryLow,
     LightAbove,
     TiltAbove,
+}
+
+impl SettingsField {
+    /// Every field, in the order of their wire codes.
+    pub const ALL: [Self; 15] = [
+        Self::Version,
+        Self::SampleMoving,
+        Self::SampleResting,
+        Self::SampleNearLimit,
+        Self::PublishInterval,
+        Self::BatchReadings,
+        Self::TemperatureAbove,
+        Self::TemperatureBelow,
+        Self::TemperatureMargin,
+        Self::ShockPeak,
+        Self::ShockDeltaV,
+        Self::ShockDuration,
+        Self::BatteryLow,
+        Self::LightAbove,
+        Self::TiltAbove,
+    ];
+
+    /// Name, unit and range of this field.
+    #[must_use]
+    pub const fn range(self) -> &'static SettingsRange {
+        &SETTINGS_RANGES[self as usize]
+    }
+}
+
+/// Name, unit, range and default of one field of [`Settings`]: for checks and for documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingsRange {
+    /// The field.
+    pub field: SettingsField,
+    /// Its name, as in [`Settings`].
+    pub name: &'static str,
+    /// Unit of the raw value.
+    pub unit: &'static str,
+    /// Raw value a device starts with; `None` for an optional limit that is off.
+    pub default: Option<i64>,
+    /// Smallest allowed raw value.
+    pub min: i64,
+    /// Largest allowed raw value.
+    pub max: i64,
+    /// Whether the field may be off.
+    pub optional: bool,
+    /// Why these bounds.
+    pub reason: &'static str,
+}
+
+const fn range(
+    field: SettingsField,
+    (name, unit): (&'static str, &'static str),
+    default: i64,
+    (min, max): (i64, i64),
+    reason: &'static str,
+) -> SettingsRange {
+    SettingsRange {
+        field,
+        name,
+        unit,
+        default: Some(default),
+        min,
+        max,
+        optional: false,
+        reason,
+    }
+}
+
+const fn optional(range: SettingsRange) -> SettingsRange {
+    SettingsRange {
+        optional: true,
+        ..range
+    }
+}
+
+const fn off(range: SettingsRange) -> SettingsRange {
+    SettingsRange {
+        default: None,
+        optional: true,
+        ..range
+    }
+}
+
+/// The table of settings, in the order of [`SettingsField::ALL`].
+pub const SETTINGS_RANGES: [SettingsRange; 15] = {
+    use SettingsField as F;
+    [
+        range(
+            F::Version,
+            ("version", "count"),
+            0,
+            (0, 4_294_967_295),
+            "rises with every change",
+        ),
+        range(
+            F::SampleMoving,
+            ("sample_moving", "s"),
+            60,
+            (5, 3_600),
+            "a fix takes seconds; an hour hides a stop",
+        ),
+        range(
+            F::SampleResting,
+            ("sample_resting", "s"),
+            300,
+            (5, 86_400),
+            "at least one sample a day",
+        ),
+        range(
+            F::SampleNearLimit,
+            ("sample_near_limit", "s"),
+            60,
+            (5, 3_600),
+            "an excursion is judged within hours",
+        ),
+        range(
+            F::PublishInterval,
+            ("publish_interval", "s"),
+            300,
+            (0, 86_400),
+            "at least one batch a day",
+        ),
+        range(
+            F::BatchReadings,
+            ("batch_readings", "readings"),
+            20,
+            (1, RECORDS_MAX as i64),
+            "what one batch may hold",
+        ),
+        optional(range(
+            F::TemperatureAbove,
+            ("temperature_above", "0.01 C"),
+            800,
+            (-20_000, 15_000),
+            "dry shippers to heated goods",
+        )),
+        optional(range(
+            F::TemperatureBelow,
+            ("temperature_below", "0.01 C"),
+            -50,
+            (-20_000, 15_000),
+            "dry shippers to heated goods",
+        )),
+        range(
+            F::TemperatureMargin,
+            ("temperature_margin", "0.01 C"),
+            100,
+            (0, 2_000),
+            "more than 20 C away is not near",
+        ),
+        range(
+            F::ShockPeak,
+            ("shock_peak", "0.001 g"),
+            25_000,
+            (500, 400_000),
+            "road ripple to the largest sensors",
+        ),
+        range(
+            F::ShockDeltaV,
+            ("shock_delta_v", "mm/s"),
+            1_000,
+            (0, 50_000),
+            "a fall of 127 m",
+        ),
+        range(
+            F::ShockDuration,
+            ("shock_duration", "ms"),
+            20,
+            (0, 10_000),
+            "longer is motion, not impact",
+        ),
+        range(
+            F::BatteryLow,
+            ("battery_low", "%"),
+            15,
+            (0, 90),
+            "above that it would always be low",
+        ),
+        off(range(
+            F::LightAbove,
+            ("light_above", "lx"),
+            0,
+            (1, 200_000),
+            "direct sunlight is 120,000 lx",
+        )),
+        off(range(
+            F::TiltAbove,
+            ("tilt_above", "degrees"),
+            0,
+            (1, 179),
+            "0 is upright, 180 upside down",
+        )),
+    ]
+};
+
+impl Settings {
+    /// The raw value of a field; `None` when an optional limit is off.
+    #[must_use]
+    pub fn raw(&self, field: SettingsField) -> Option<i64> {
+        use SettingsField as F;
+        match field {
+            F::Version => Some(i64::from(self.version)),
+            F::SampleMoving => Some(self.sample_moving.raw()),
+            F::SampleResting => Some(self.sample_resting.raw()),
+            F::SampleNearLimit => Some(self.sample_near_limit.raw()),
+            F::PublishInterval => Some(self.publish_interval.raw()),
+            F::BatchReadings => Some(i64::from(self.batch_readings)),
+            F::TemperatureAbove => self.temperature_above.map(Unit::raw),
+            F::TemperatureBelow => self.temperature_below.map(Unit::raw),
+            F::TemperatureMargin => Some(self.temperature_margin.raw()),
+            F::ShockPeak => Some(self.shock_peak.raw()),
+            F::ShockDeltaV => Some(self.shock_delta_v.raw()),
+            F::ShockDuration => Some(self.shock_duration.raw()),
+            F::BatteryLow => Some(self.battery_low.raw()),
+            F::LightAbove => self.light_above.map(Unit::raw),
+            F::TiltAbove => self.tilt_above.map(Unit::raw),
+        }
+    }
+
+    /// Checks every field against its range, and the temperature limits against each other.
+    /// Whether `version` is newer than what is in force is for the device to say.
+    ///
+    /// # Errors
+    /// The first field outside its range, in the order of the table; then crossed limits.
+    pub fn validate(&self) -> Result<(), SettingsRefusal> {
+        for SettingsRange {
+            field, min, max, ..
+        } in SETTINGS_RANGES
+        {
+            if let Some(value) = self.raw(field).filter(|value| !(min..=max).contains(value)) {
+                return Err(SettingsRefusal::OutOfRange {
+                    field,
+                    value,
+                    min,
+                    max,
+                });
+            }
+        }
+        match (self.temperature_below, self.temperature_above) {
+            (Some(below), Some(above)) if below >= above => Err(SettingsRefusal::LimitsCrossed),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Why settings are refused, whole.

@@ -86,6 +86,22 @@ pub struct Boot(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u32);
 
+impl Boot {
+    /// The boot after this one, or `None` when the counter is used up: then a new epoch is drawn.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
+
+impl Seq {
+    /// The record after this one, or `None` when the counter is used up: it never wraps.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
+
 /// A record's full key within one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey {
@@ -132,6 +148,13 @@ mod tests {
             "truck-7_A".parse::<DeviceId>().unwrap().as_str(),
             "truck-7_A"
         );
+    }
+
+    #[test]
+    fn counters_end_instead_of_wrapping() {
+        assert_eq!(Seq(7).next(), Some(Seq(8)));
+        assert_eq!(Seq(u32::MAX).next(), None);
+        assert_eq!(Boot(u32::MAX).next(), None);
     }
 
     #[test]
