@@ -1,0 +1,210 @@
+//! Checks of values against each other and against the machine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::fault::Problem;
+use super::schema::Section;
+use super::sink::{SinkKind, Table};
+use super::source::Source;
+use super::{Config, Control, Gateway, Http, Identity, IdentityMode, Passwords, Store};
+
+/// Bytes of disk that one stored record takes, journal and history together. A reading has 34 B on
+/// the wire and 15 B in a batch; the store's file keeps its high-water mark, about 2.1 times its peak.
+const STORED_BYTES_PER_RECORD: u64 = 72;
+
+/// Longest path of a Unix socket, in bytes: the smallest `sun_path` in use (macOS) less its final zero.
+const SOCKET_PATH_MAX_BYTES: usize = 103;
+
+/// Check what must fit together.
+pub(super) fn together(config: &Config, source: &mut Source) {
+    listeners(config, source);
+    identity(config, source);
+    sinks(config, source);
+    budget(config, source);
+    socket_path(config, source);
+}
+
+/// Check what needs the machine: folders, secrets, the plan.
+pub(super) fn machine(config: &Config, source: &mut Source) {
+    let mut note = |section, index, name, why: Result<(), String>| {
+        if let Err(why) = why {
+            unusable(source, (section, index, name), why);
+        }
+    };
+    let data = writable(config.gateway.data.path());
+    note(&Gateway::SECTION, 0, "data", data);
+    for (index, sink) in config.sinks.iter().enumerate() {
+        match &sink.kind {
+            SinkKind::File(path) => {
+                let folder = path.parent().unwrap_or(Path::new("."));
+                note(&Table::SECTION, index, "path", writable(folder));
+            }
+            SinkKind::Mqtt(target) => {
+                let secret = target.login.as_ref().map(|(_, file)| file.secret());
+                let why = secret
+                    .transpose()
+                    .map(|_| ())
+                    .map_err(|e| format!("cannot be read: {e}"));
+                note(&Table::SECTION, index, "password_file", why);
+            }
+        }
+    }
+    if let (IdentityMode::PasswordFile, Some(file)) =
+        (config.identity.mode, &config.identity.password_file)
+    {
+        let why = Passwords::read(file).map(|_| ()).map_err(|e| chain(&e));
+        note(&Identity::SECTION, 0, "password_file", why);
+    }
+}
+
+fn listeners(config: &Config, source: &mut Source) {
+    let (mqtt, http) = (config.mqtt.listen, config.http.listen);
+    if mqtt == http && mqtt.port() != 0 {
+        let why = "is the address of mqtt.listen too".to_owned();
+        unusable(source, (&Http::SECTION, 0, "listen"), why);
+    }
+}
+
+fn identity(config: &Config, source: &mut Source) {
+    let identity = &config.identity;
+    let given = identity.password_file.is_some();
+    match (identity.mode, given) {
+        (IdentityMode::PasswordFile, false) => {
+            let why = "needs identity.password_file".to_owned();
+            unusable(source, (&Identity::SECTION, 0, "mode"), why);
+        }
+        (IdentityMode::Open | IdentityMode::Loopback, true) => {
+            let why = format!("is not used by mode {:?}", identity.mode.as_str());
+            unusable(source, (&Identity::SECTION, 0, "password_file"), why);
+        }
+        (IdentityMode::Open, false) if !config.mqtt.listen.ip().is_loopback() => {
+            let why = "believes anyone who reaches mqtt.listen, which is not a loopback address";
+            warn(source, (&Identity::SECTION, 0, "mode"), why.to_owned());
+        }
+        _ => {}
+    }
+}
+
+fn sinks(config: &Config, source: &mut Source) {
+    let mut names = BTreeMap::new();
+    let mut files = BTreeMap::new();
+    for (index, sink) in config.sinks.iter().enumerate() {
+        if let Some(first) = names.insert(&sink.name, index) {
+            let why = format!("is the name of sink[{}] too", first + 1);
+            unusable(source, (&Table::SECTION, index, "name"), why);
+        }
+        match &sink.kind {
+            SinkKind::File(path) => {
+                if let Some(first) = files.insert(path, index) {
+                    let why = format!("is the file of sink[{}] too", first + 1);
+                    unusable(source, (&Table::SECTION, index, "path"), why);
+                }
+            }
+            SinkKind::Mqtt(target) => {
+                let ours = config.mqtt.listen;
+                let here = target.host == "localhost" || target.host == ours.ip().to_string();
+                if here && target.port == ours.port() {
+                    let why = "is this gateway's own mqtt.listen".to_owned();
+                    unusable(source, (&Table::SECTION, index, "host"), why);
+                }
+            }
+        }
+    }
+}
+
+fn budget(config: &Config, source: &mut Source) {
+    let store = &config.store;
+    let (Some(budget), Some(fleet)) = (store.budget, store.fleet) else {
+        return;
+    };
+    let interval_ms = store.sample_interval.as_millis().max(1);
+    let records = u128::from(fleet) * (store.horizon.as_millis() / interval_ms);
+    let needed = records * u128::from(STORED_BYTES_PER_RECORD);
+    if u128::from(budget.0) < needed {
+        let mebibytes = needed.div_ceil(1 << 20);
+        let why = format!(
+            "is too small: {fleet} trackers x one reading per {} s x {} h = {records} readings \
+             need at least \"{mebibytes}MiB\"",
+            store.sample_interval.as_secs_f64(),
+            store.horizon.as_secs() / 3_600,
+        );
+        unusable(source, (&Store::SECTION, 0, "budget"), why);
+    }
+}
+
+fn socket_path(config: &Config, source: &mut Source) {
+    let path = crate::config::Control::socket_in(config.gateway.data.path());
+    let length = path.as_os_str().len();
+    if cfg!(unix) && length > SOCKET_PATH_MAX_BYTES {
+        let why = format!(
+            "is too long: the control socket's path would have {length} bytes, \
+             at most {SOCKET_PATH_MAX_BYTES} are possible"
+        );
+        unusable(source, (&Gateway::SECTION, 0, "data"), why);
+    }
+}
+
+impl Control {
+    /// Where the control socket of a data folder is.
+    #[must_use]
+    pub fn socket_in(data: &Path) -> std::path::PathBuf {
+        data.join("control.sock")
+    }
+}
+
+/// Whether something can be made in `folder`, or in the nearest folder above it that exists.
+fn writable(folder: &Path) -> Result<(), String> {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let existing = folder.ancestors().find(|path| path.exists());
+    let existing = existing.filter(|path| !path.as_os_str().is_empty());
+    let existing = existing.unwrap_or(Path::new("."));
+    if !existing.is_dir() {
+        return Err(format!(
+            "cannot be made: {} is no folder",
+            existing.display()
+        ));
+    }
+    may_write(existing).map_err(|why| format!("cannot be written: {}: {why}", existing.display()))
+}
+
+#[cfg(unix)]
+fn may_write(folder: &Path) -> Result<(), String> {
+    use rustix::fs::{Access, access};
+    access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| error.to_string())
+}
+
+#[cfg(not(unix))]
+fn may_write(folder: &Path) -> Result<(), String> {
+    match std::fs::metadata(folder) {
+        Ok(about) if about.permissions().readonly() => Err("it is read-only".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn unusable(source: &mut Source, at: (&Section, usize, &'static str), why: String) {
+    let fault = source.fault(at.0, at.1, at.2, Problem::Unusable(why));
+    source.note(fault);
+}
+
+fn warn(source: &mut Source, at: (&Section, usize, &'static str), why: String) {
+    let mut fault = source.fault(at.0, at.1, at.2, Problem::Unusable(why));
+    fault.warning = true;
+    source.note(fault);
+}
+
+/// An error and its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
