@@ -86,15 +86,14 @@ pub struct Place {
     pub name: String,
 }
 
-/// How the event's time is known.
+/// How the event's time is known. Coarse on purpose: each further anchor of a device makes earlier
+/// times a little better, and that alone is nothing to tell anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeQuality {
-    /// Between two anchors of the same boot.
-    Interpolated,
-    /// Before the first or after the last anchor of the boot.
-    Extrapolated,
-    /// The boot has no anchor; bounded by what came before and after.
+    /// From anchors of the same boot.
+    Anchored,
+    /// The boot has no anchor; bounded by the boots before or after it.
     Bounded,
 }
 
@@ -165,8 +164,10 @@ pub struct Excursion {
     pub max: f64,
     /// Mean, weighted by the time each reading holds.
     pub mean: f64,
-    /// Seconds known beyond the bound.
+    /// Seconds of the episode that readings cover.
     pub duration_s: i64,
+    /// Seconds since the delay was reached; 0 while only the delay runs.
+    pub alarm_s: i64,
     /// Seconds between readings too far apart to count.
     pub unobserved_s: i64,
 }
@@ -217,7 +218,7 @@ pub struct Event {
     pub severity: Severity,
     /// How sure it is.
     pub confidence: Confidence,
-    /// When it happened: event time.
+    /// When it happened: event time, in whole seconds.
     #[serde(with = "crate::serial::utc")]
     pub occurred_at: UtcMs,
     /// When an episode ended; `None` for milestones and for episodes still going on.
@@ -225,8 +226,8 @@ pub struct Event {
     pub ended_at: Option<UtcMs>,
     /// How the time is known.
     pub time_quality: TimeQuality,
-    /// Largest error of the times, in milliseconds.
-    pub time_uncertainty_ms: i64,
+    /// Largest error of the times in seconds, rounded up to a power of ten.
+    pub time_uncertainty_s: i64,
     /// Whether the statement is complete: a milestone, or an episode that ended.
     pub closed: bool,
     /// For expectations: the moment the statement was made for.

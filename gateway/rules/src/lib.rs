@@ -26,6 +26,7 @@ pub mod code;
 pub mod event;
 pub mod identity;
 pub mod notify;
+pub mod place;
 pub mod plan;
 mod serial;
 pub mod watch;

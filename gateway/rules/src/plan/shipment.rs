@@ -1,9 +1,15 @@
 //! A shipment: what travels, which trackers watch it, where it shall stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::key::DeviceId;
 use protocol::units::UtcMs;
+use toml::de::DeValue;
+
+use super::fault::{Faults, Problem};
+use super::gs1::{self, Gs1Key};
+use super::reader::{Table, Unique};
+use super::value::{self, ID_ALLOWED};
 
 /// What travels together under one name.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,18 +58,6 @@ impl Attachment {
     }
 }
 
-/// A GS1 identification key of a logistic unit or asset, check digit verified.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Gs1Key {
-    /// Serial shipping container code, AI (00): 18 digits.
-    Sscc(String),
-    /// Global returnable asset identifier, AI (8003): 14 digits (leading 0, check digit last) and
-    /// up to 16 characters of serial number.
-    Grai(String),
-    /// Global individual asset identifier, AI (8004): up to 30 characters, no check digit.
-    Giai(String),
-}
-
 /// What a fence is to a shipment that stops there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -97,4 +91,227 @@ pub struct Window {
     pub from: UtcMs,
     /// Latest.
     pub until: UtcMs,
+}
+
+/// Most units of one shipment: a full trailer has 33 pallets.
+pub const UNITS_MAX: usize = 64;
+
+/// Most trackers on one unit over its journey: swaps included.
+pub const ATTACHMENTS_MAX: usize = 16;
+
+/// Most stops of one shipment: a day of milk runs.
+pub const STOPS_MAX: usize = 64;
+
+/// Most references, and most parties, of one shipment.
+const NAMES_MAX: usize = 32;
+
+const ROLES: [(&str, Role); 4] = [
+    ("pickup", Role::Pickup),
+    ("hub", Role::Hub),
+    ("customs", Role::Customs),
+    ("delivery", Role::Delivery),
+];
+
+/// What a shipment may name: the ids of the plan's fences and the names of its profiles.
+pub(super) struct Known<'k> {
+    pub(super) fences: BTreeSet<&'k str>,
+    pub(super) profiles: BTreeSet<&'k str>,
+}
+
+impl Shipment {
+    pub(super) fn read(
+        table: &Table<'_, '_>,
+        known: &Known<'_>,
+        faults: &mut Faults<'_>,
+    ) -> Option<Self> {
+        table.check_keys(
+            &["id", "references", "parties", "profile", "unit", "stop"],
+            faults,
+        );
+        let id = table.required("id", ID_ALLOWED, faults, value::id);
+        let references = names(table, "references", faults);
+        let parties = names(table, "parties", faults);
+        let profile = table.required("profile", "the name of a profile", faults, |value| {
+            named(value, &known.profiles, "no such profile")
+        });
+        let units = Unit::read_all(table, faults);
+        let stops = Stop::read_all(table, known, faults);
+        Some(Self {
+            id: id?,
+            references,
+            parties,
+            profile: profile?,
+            units,
+            stops,
+        })
+    }
+}
+
+impl Unit {
+    fn read_all(shipment: &Table<'_, '_>, faults: &mut Faults<'_>) -> Vec<Self> {
+        let tables = shipment.tables("unit", UNITS_MAX, faults);
+        if tables.is_empty() {
+            shipment.refuse(
+                Problem::new("has no unit", "at least one [[shipment.unit]]"),
+                faults,
+            );
+        }
+        let mut seen = Unique::new("of the shipment's units");
+        let units = tables.iter().filter_map(|table| {
+            let unit = Self::read(table, faults)?;
+            seen.check(table, "id", &unit.id, faults);
+            Some(unit)
+        });
+        units.collect()
+    }
+
+    fn read(table: &Table<'_, '_>, faults: &mut Faults<'_>) -> Option<Self> {
+        table.check_keys(
+            &["id", "sscc", "grai", "giai", "trackers", "tracker"],
+            faults,
+        );
+        let id = table.required("id", ID_ALLOWED, faults, value::id);
+        let keys = [
+            table.optional("sscc", faults, gs1::sscc),
+            table.optional("grai", faults, gs1::grai),
+            table.optional("giai", faults, gs1::giai),
+        ];
+        let mut keys = keys.into_iter().flatten();
+        let key = keys.next();
+        if keys.next().is_some() {
+            table.refuse(
+                Problem::new("more than one GS1 key", "one of sscc, grai, giai"),
+                faults,
+            );
+        }
+        let short = table.list("trackers", ATTACHMENTS_MAX, faults);
+        let short = short.iter().filter_map(|node| {
+            let device = node.read(faults, value::device)?;
+            Some(Attachment {
+                device,
+                from: None,
+                until: None,
+            })
+        });
+        let mut trackers: Vec<Attachment> = short.collect();
+        let long = table.tables("tracker", ATTACHMENTS_MAX, faults);
+        trackers.extend(
+            long.iter()
+                .filter_map(|table| Attachment::read(table, faults)),
+        );
+        Some(Self {
+            id: id?,
+            key,
+            trackers,
+        })
+    }
+}
+
+impl Attachment {
+    fn read(table: &Table<'_, '_>, faults: &mut Faults<'_>) -> Option<Self> {
+        table.check_keys(&["device", "from", "until"], faults);
+        let device = table.required("device", "a device id", faults, value::device);
+        let from = table.optional("from", faults, value::time);
+        let until = table.optional("until", faults, value::time);
+        check_order(table, from, until, faults);
+        Some(Self {
+            device: device?,
+            from,
+            until,
+        })
+    }
+
+    /// Whether both say that the same tracker is on two things at once.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let before = |a: Option<UtcMs>, b: Option<UtcMs>| a.zip(b).is_some_and(|(a, b)| a <= b);
+        self.device == other.device
+            && !before(self.until, other.from)
+            && !before(other.until, self.from)
+    }
+}
+
+impl Stop {
+    fn read_all(shipment: &Table<'_, '_>, known: &Known<'_>, faults: &mut Faults<'_>) -> Vec<Self> {
+        let mut seen = Unique::new("of the shipment's stops");
+        let tables = shipment.tables("stop", STOPS_MAX, faults);
+        let stops = tables.iter().filter_map(|table| {
+            let stop = Self::read(table, known, faults)?;
+            seen.check(table, "id", &stop.id, faults);
+            Some(stop)
+        });
+        stops.collect()
+    }
+
+    fn read(table: &Table<'_, '_>, known: &Known<'_>, faults: &mut Faults<'_>) -> Option<Self> {
+        table.check_keys(&["id", "fence", "role", "window"], faults);
+        let id = table.required("id", ID_ALLOWED, faults, value::id);
+        let fence = table.required("fence", "the id of a fence", faults, |value| {
+            named(value, &known.fences, "no such fence")
+        });
+        let allowed = "pickup, hub, customs or delivery";
+        let role = table.required("role", allowed, faults, value::choice(&ROLES));
+        let window = table
+            .table("window", faults)
+            .and_then(|table| Window::read(&table, faults));
+        Some(Self {
+            id: id?,
+            fence: fence?,
+            role: role?,
+            window,
+        })
+    }
+}
+
+impl Window {
+    fn read(table: &Table<'_, '_>, faults: &mut Faults<'_>) -> Option<Self> {
+        table.check_keys(&["from", "until"], faults);
+        let from = table.required("from", "a moment", faults, value::time);
+        let until = table.required("until", "a moment", faults, value::time);
+        check_order(table, from, until, faults);
+        Some(Self {
+            from: from?,
+            until: until?,
+        })
+    }
+}
+
+fn check_order(
+    table: &Table<'_, '_>,
+    from: Option<UtcMs>,
+    until: Option<UtcMs>,
+    faults: &mut Faults<'_>,
+) {
+    if from.zip(until).is_some_and(|(from, until)| from >= until) {
+        table.refuse(
+            Problem::new("ends before it begins", "from earlier than until"),
+            faults,
+        );
+    }
+}
+
+fn named(value: &DeValue<'_>, known: &BTreeSet<&str>, problem: &str) -> Result<String, Problem> {
+    let text = value::string(value, "a name")?;
+    if known.contains(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(Problem::choice(problem, text, known.iter().copied()))
+    }
+}
+
+fn names(table: &Table<'_, '_>, key: &str, faults: &mut Faults<'_>) -> BTreeMap<String, String> {
+    let Some(names) = table.table(key, faults) else {
+        return BTreeMap::new();
+    };
+    let read = names.nodes().take(NAMES_MAX).filter_map(|(name, node)| {
+        let text = node.read(faults, value::text)?;
+        Some((name.to_owned(), text))
+    });
+    let read = read.collect();
+    if names.nodes().count() > NAMES_MAX {
+        names.refuse(
+            Problem::new("too many names", format!("at most {NAMES_MAX}")),
+            faults,
+        );
+    }
+    read
 }

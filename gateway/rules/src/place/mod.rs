@@ -1,0 +1,3 @@
+//! Where things are: distances, presence in fences, motion.
+
+pub mod distance;
