@@ -8,28 +8,7 @@
 use protocol::topic::Topic;
 use tokio::sync::mpsc;
 
-/// Number of a group commit; rises by one with each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Commit(pub u64);
-
-/// Proof that every commit up to this one survives a power cut.
-///
-/// Minted by `store::barrier` alone, after the engine has synced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Durable(Commit);
-
-impl Durable {
-    /// For `store::barrier` only.
-    pub(crate) const fn up_to(commit: Commit) -> Self {
-        Self(commit)
-    }
-
-    /// The newest commit covered.
-    #[must_use]
-    pub const fn commit(self) -> Commit {
-        self.0
-    }
-}
+pub use crate::store::{Commit, Durable};
 
 /// One publication on its way from a session to the journal.
 #[derive(Debug)]
@@ -96,13 +75,22 @@ impl Receipt {
 mod tests {
     use super::*;
 
+    use crate::store::{Batch, journal, memory};
+
     #[test]
     fn an_earlier_commit_does_not_release_a_receipt() {
+        let store = memory::store();
+        let commit = |number| {
+            let mut batch = Batch::default();
+            journal::append(&mut batch, Commit(number), &[]).unwrap();
+            store.apply(batch).unwrap();
+            store.barrier().unwrap()
+        };
         let (acknowledge, mut released) = mpsc::channel(1);
         let receipt = Due::new(7, acknowledge).waits_for(Commit(3));
-        let receipt = receipt.release(Durable::up_to(Commit(2))).unwrap_err();
+        let receipt = receipt.release(commit(2)).unwrap_err();
         assert!(released.try_recv().is_err());
-        receipt.release(Durable::up_to(Commit(3))).unwrap();
+        receipt.release(commit(3)).unwrap();
         assert_eq!(released.try_recv(), Ok(7));
     }
 }

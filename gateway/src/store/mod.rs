@@ -1,1 +1,531 @@
-//! The embedded store.
+//! The embedded store: one ordered tree, atomic batches, and the barrier.
+//!
+//! # How it is used
+//!
+//! ```text
+//! let store = Store::open(folder)?;             // sled; refuses locked, damaged, newer stores
+//! let mut batch = Batch::default();
+//! journal::append(&mut batch, commit, &entries)?;   // typed functions fill the batch ...
+//! seen::put(&mut batch, ...);
+//! store.apply(batch)?;                          // ... which is applied whole or not at all
+//! let durable = store.barrier()?;               // everything applied before survives a power cut
+//! receipt.release(durable)?;                    // only now may a PUBACK leave
+//! ```
+//!
+//! [`Store`] is cheap to clone and shared by committer, fold, delivery and control. Batches are
+//! serialised; reads see the newest applied batch, durable or not. What must not be seen before it is
+//! durable (an event leaving the gateway) needs no barrier of its own: the log is one, so a barrier
+//! for a later commit covers every earlier batch, and a power cut loses only the end of the log.
+//!
+//! | rows | room | written by |
+//! |---|---|---|
+//! | `j\|` journal | [`journal`] | committer; the fold removes chunks it has folded |
+//! | `d\|` seen runs | [`seen`] | committer |
+//! | `i\|` devices | [`device`] | committer |
+//! | `q\|` quarantine | [`quarantine`] | committer |
+//! | `h\|` records | [`history`] | fold |
+//! | `e\|` view | [`view`] | fold |
+//! | `o\|` `x\|` outbox | [`outbox`] | fold appends, delivery removes |
+//! | `s\|` `c\|` `w\|` `a\|` `m\|` | [`table`] | fold, sessions, settings, audit, cursors |
+//!
+//! # After an error
+//!
+//! A failed write, flush or sync is never tried again: the kernel may have dropped the dirty pages and
+//! call the next sync a success. The store remembers the first failure and refuses every later write
+//! and barrier with [`StoreError::Failed`]; the pipeline exits with code 3 and the next start recovers
+//! from what is on disk.
+
+mod backup;
+pub mod content;
+pub mod device;
+mod entry;
+pub mod history;
+pub mod journal;
+mod key;
+#[cfg(test)]
+pub(crate) mod memory;
+pub mod outbox;
+pub mod quarantine;
+pub mod seen;
+mod sled;
+pub mod table;
+pub mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use self::key::Key;
+use self::table::Table;
+
+/// Version of the layout of keys and values; stored under `m|format`.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Largest value, in bytes. A leaf of sled holds about 17 values, and a node above a quarter of the
+/// 8 MiB segment would go to a file that is never synced: 17 x 64 KiB stays below 2 MiB.
+pub const VALUE_MAX_BYTES: usize = 64 * 1024;
+
+/// Most rows read by one scan: with the largest values one page is 16 MiB.
+pub const PAGE_MAX_ROWS: usize = 256;
+
+/// Number of a group commit; rises by one with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Commit(pub u64);
+
+/// Proof that every commit up to this one survives a power cut.
+///
+/// Its field is private to the store, and [`Store::barrier`] alone fills it, after the engine synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Durable(Commit);
+
+impl Durable {
+    /// The newest commit covered.
+    #[must_use]
+    pub const fn commit(self) -> Commit {
+        self.0
+    }
+}
+
+/// Writes that happen together or not at all. Filled by the typed functions of this room's files.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Newest commit whose journal chunk is in this batch.
+    commit: Option<Commit>,
+    /// Newest commit that the fold takes in this batch.
+    folded: Option<Commit>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Number of keys written or removed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Adds the writes of `other`; where both write a key, `other` wins.
+    pub fn append(&mut self, mut other: Self) {
+        self.writes.append(&mut other.writes);
+        self.commit = self.commit.max(other.commit);
+        self.folded = self.folded.max(other.folded);
+    }
+
+    /// The writes in key order; `None` removes. For engines.
+    pub fn writes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.writes
+            .iter()
+            .map(|(key, value)| (key.as_slice(), value.as_deref()))
+    }
+
+    fn put(&mut self, key: Key, value: Vec<u8>) {
+        self.writes.insert(key.into_bytes(), Some(value));
+    }
+
+    fn remove(&mut self, key: Key) {
+        self.writes.insert(key.into_bytes(), None);
+    }
+}
+
+/// Direction of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Smallest key first.
+    Ascending,
+    /// Largest key first.
+    Descending,
+}
+
+/// A stretch of keys to read.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// First key, included.
+    pub from: Vec<u8>,
+    /// End, excluded; `None` for the end of the tree.
+    pub until: Option<Vec<u8>>,
+    /// From which end.
+    pub order: Order,
+    /// Most rows.
+    pub limit_rows: usize,
+}
+
+/// Key and value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// An ordered store of bytes. Small, so that a second engine passes the same suite.
+pub trait Engine: Send + Sync {
+    /// Applies all writes of `batch`, or after a crash none of them. Never called concurrently.
+    ///
+    /// # Errors
+    /// When the write failed; the engine is not used again.
+    fn apply(&self, batch: &Batch) -> Result<(), EngineError>;
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// The rows of `span`, in its order, at most its limit.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    fn scan(&self, span: &Span) -> Result<Vec<Row>, EngineError>;
+
+    /// Returns when everything applied before the call survives a power cut.
+    ///
+    /// # Errors
+    /// When that is not certain; the engine is not used again.
+    fn sync(&self) -> Result<(), EngineError>;
+
+    /// Bytes on disk.
+    ///
+    /// # Errors
+    /// When they could not be counted.
+    fn size_bytes(&self) -> Result<u64, EngineError>;
+}
+
+/// What an engine says when an operation failed.
+pub type EngineError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the store refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error(
+        "open store {}: it is in use by another process; stop that gateway, or let the command talk to it over its control socket", path.display()
+    )]
+    Locked {
+        /// The store's folder.
+        path: PathBuf,
+    },
+    /// It cannot be read.
+    #[error(
+        "open store {}: it is damaged ({detail}); restore a backup, or move the folder away and start empty", path.display()
+    )]
+    Damaged {
+        /// The store's folder.
+        path: PathBuf,
+        /// What the engine found.
+        detail: String,
+    },
+    /// A newer supercargo wrote it.
+    #[error(
+        "open store {}: its format version is {found}, this supercargo knows up to {known}; use the newer supercargo", path.display()
+    )]
+    Newer {
+        /// The store's folder.
+        path: PathBuf,
+        /// Version of the store.
+        found: u32,
+        /// Newest version understood.
+        known: u32,
+    },
+    /// The operating system refused.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A write or sync failed, now or earlier. Nothing may be acknowledged; the process must end.
+    #[error("store {operation} failed, nothing more is acknowledged: {cause}")]
+    Failed {
+        /// The first operation that failed.
+        operation: &'static str,
+        /// What the engine said.
+        cause: String,
+    },
+    /// A read failed.
+    #[error("store read failed: {cause}")]
+    Read {
+        /// What the engine said.
+        cause: String,
+    },
+    /// A row does not hold what its key promises.
+    #[error("store row {kind} {name}: {fault}")]
+    Row {
+        /// Kind of row.
+        kind: &'static str,
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// A value above [`VALUE_MAX_BYTES`].
+    #[error("store write {kind} {name}: {bytes} bytes, allowed {VALUE_MAX_BYTES}")]
+    TooLarge {
+        /// Kind of row.
+        kind: &'static str,
+        /// Which.
+        name: String,
+        /// Its size.
+        bytes: usize,
+    },
+    /// A backup could not be made.
+    #[error("backup to {}: {fault}", path.display())]
+    Backup {
+        /// The folder asked for.
+        path: PathBuf,
+        /// Why not.
+        fault: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the process must end: exit code 3, recovery at the next start.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Read { .. })
+    }
+}
+
+/// The store. Clones share it.
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+struct Shared {
+    engine: Box<dyn Engine>,
+    /// Newest commit applied, durable or not.
+    applied: AtomicU64,
+    /// Newest commit the fold has taken.
+    folded: AtomicU64,
+    /// First failure of a write or sync.
+    failure: OnceLock<(&'static str, String)>,
+    /// Serialises batches, and while a backup runs notes the keys they touch.
+    writer: Mutex<Writer>,
+}
+
+#[derive(Default)]
+struct Writer {
+    touched: Option<BTreeSet<Vec<u8>>>,
+}
+
+impl Store {
+    /// Opens or creates the store in `folder` with the default engine.
+    ///
+    /// # Errors
+    /// When it is locked, damaged or of a newer version, or the folder cannot be made.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::with_engine(Box::new(sled::Sled::open(folder)?), folder)
+    }
+
+    /// The store on an engine of the caller's choice; `folder` names it in errors.
+    ///
+    /// # Errors
+    /// When the store is of a newer version or cannot be read or written.
+    pub fn with_engine(engine: Box<dyn Engine>, folder: &Path) -> Result<Self, StoreError> {
+        let store = Self(Arc::new(Shared {
+            engine,
+            applied: AtomicU64::new(0),
+            folded: AtomicU64::new(0),
+            failure: OnceLock::new(),
+            writer: Mutex::default(),
+        }));
+        store.check_format(folder)?;
+        let newest = journal::newest_commit(&store)?;
+        store.0.applied.store(newest.0, Ordering::SeqCst);
+        let folded = journal::newest_folded(&store)?;
+        store.0.folded.store(folded.0, Ordering::SeqCst);
+        Ok(store)
+    }
+
+    /// Applies `batch`, whole or not at all. An empty batch costs nothing.
+    ///
+    /// # Errors
+    /// `TooLarge` before anything is written; `Failed` when the engine could not, now or earlier.
+    pub fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        check_sizes(&batch)?;
+        let mut writer = self.writer();
+        self.refuse_after_failure()?;
+        let applied = self.0.engine.apply(&batch);
+        applied.map_err(|cause| self.fail("write", &*cause))?;
+        if let Some(commit) = batch.commit {
+            self.0.applied.fetch_max(commit.0, Ordering::SeqCst);
+        }
+        if let Some(folded) = batch.folded {
+            self.0.folded.fetch_max(folded.0, Ordering::SeqCst);
+        }
+        if let Some(touched) = &mut writer.touched {
+            touched.extend(batch.writes.into_keys());
+        }
+        Ok(())
+    }
+
+    /// Waits until everything applied before the call survives a power cut.
+    ///
+    /// # Errors
+    /// `Failed` when that is not certain. It stays so: a second try could lie.
+    pub fn barrier(&self) -> Result<Durable, StoreError> {
+        let applied = Commit(self.0.applied.load(Ordering::SeqCst));
+        self.refuse_after_failure()?;
+        let synced = self.0.engine.sync();
+        synced.map_err(|cause| self.fail("sync", &*cause))?;
+        self.refuse_after_failure()?;
+        Ok(Durable(applied))
+    }
+
+    /// Newest commit applied, durable or not.
+    #[must_use]
+    pub fn newest_commit(&self) -> Commit {
+        Commit(self.0.applied.load(Ordering::SeqCst))
+    }
+
+    /// Newest commit the fold has taken; what came later is in the journal.
+    #[must_use]
+    pub fn newest_folded(&self) -> Commit {
+        Commit(self.0.folded.load(Ordering::SeqCst))
+    }
+
+    /// Bytes on disk.
+    ///
+    /// # Errors
+    /// When they cannot be counted.
+    pub fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.0
+            .engine
+            .size_bytes()
+            .map_err(|cause| read_error(&*cause))
+    }
+
+    /// Copies the store to the folder `to` while it is in use: the copy is one moment of it, durable,
+    /// and appears under its name only when complete.
+    ///
+    /// # Errors
+    /// When `to` exists, or reading or writing failed.
+    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        backup::run(self, to)
+    }
+
+    fn value(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.0.engine.value(key.bytes());
+        value.map_err(|cause| read_error(&*cause))
+    }
+
+    fn scan(&self, span: &Span) -> Result<Vec<Row>, StoreError> {
+        let rows = self.0.engine.scan(span);
+        rows.map_err(|cause| read_error(&*cause))
+    }
+
+    /// Visits the rows that start with `prefix`, in key order from `from` on (or from the prefix's
+    /// start), a page at a time, until `visit` breaks.
+    fn walk(
+        &self,
+        prefix: &Key,
+        from: Option<Vec<u8>>,
+        mut visit: impl FnMut(&[u8], Vec<u8>) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut span = Span {
+            from: from.unwrap_or_else(|| prefix.bytes().to_vec()),
+            until: prefix.after_all(),
+            order: Order::Ascending,
+            limit_rows: PAGE_MAX_ROWS,
+        };
+        loop {
+            let rows = self.scan(&span)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(());
+            };
+            span.from = successor(last);
+            let full = rows.len() == PAGE_MAX_ROWS;
+            for (key, value) in rows {
+                let rest = key.strip_prefix(prefix.bytes()).unwrap_or_default();
+                if visit(rest, value)?.is_break() {
+                    return Ok(());
+                }
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic while the lock was held leaves nothing half done: the engine's batch is atomic.
+        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuse_after_failure(&self) -> Result<(), StoreError> {
+        match self.0.failure.get() {
+            None => Ok(()),
+            Some((operation, cause)) => Err(StoreError::Failed {
+                operation,
+                cause: cause.clone(),
+            }),
+        }
+    }
+
+    fn fail(&self, operation: &'static str, cause: &dyn std::error::Error) -> StoreError {
+        let (operation, cause) = self
+            .0
+            .failure
+            .get_or_init(|| (operation, cause.to_string()))
+            .clone();
+        StoreError::Failed { operation, cause }
+    }
+
+    fn check_format(&self, folder: &Path) -> Result<(), StoreError> {
+        let found: Option<u32> = table::value(self, Table::Meta, "format")?;
+        match found {
+            Some(found) if found > FORMAT_VERSION => Err(StoreError::Newer {
+                path: folder.to_owned(),
+                found,
+                known: FORMAT_VERSION,
+            }),
+            Some(_) => Ok(()),
+            None => {
+                let mut batch = Batch::default();
+                table::put(&mut batch, Table::Meta, "format", &FORMAT_VERSION)?;
+                self.apply(batch)?;
+                self.barrier().map(drop)
+            }
+        }
+    }
+}
+
+/// The smallest key above `key`.
+fn successor(key: &[u8]) -> Vec<u8> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
+}
+
+fn check_sizes(batch: &Batch) -> Result<(), StoreError> {
+    let mut values = batch.writes();
+    let large = values.find(|(_, value)| value.is_some_and(|value| value.len() > VALUE_MAX_BYTES));
+    match large {
+        None => Ok(()),
+        Some((key, value)) => Err(StoreError::TooLarge {
+            kind: "key",
+            name: key.escape_ascii().to_string(),
+            bytes: value.map_or(0, <[u8]>::len),
+        }),
+    }
+}
+
+fn read_error(cause: &dyn std::error::Error) -> StoreError {
+    StoreError::Read {
+        cause: cause.to_string(),
+    }
+}
+
+fn row_error(kind: &'static str, name: impl ToString, fault: impl ToString) -> StoreError {
+    StoreError::Row {
+        kind,
+        name: name.to_string(),
+        fault: fault.to_string(),
+    }
+}

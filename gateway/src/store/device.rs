@@ -1,0 +1,211 @@
+//! What is known of each device besides its records. Written by the committer.
+//!
+//! ```text
+//! i| device 0 0 p            presence: last birth, goodbye or last will
+//! i| device 0 0 a            last answer to settings
+//! i| device 0 0 o            oldest key still queued on the device, as last stated
+//! i| device 0 0 l epoch boot first   records the device says are gone -> last, count, reason
+//! ```
+
+use std::ops::ControlFlow;
+
+use protocol::key::{DeviceId, RecordKey, Seq};
+use protocol::units::UtcMs;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::key::{Key, Kind, split_part, split_record};
+use super::table::{decode, encode};
+use super::{Batch, Order, Span, Store, StoreError, row_error, successor};
+
+const KIND: &str = "device";
+
+/// A payload of a device that the gateway keeps only the newest of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// Its birth, goodbye or last will.
+    Presence,
+    /// Its answer to settings.
+    SettingsAnswer,
+}
+
+/// The newest payload of a field. It decodes with protocol: it was decoded before it was stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stated {
+    /// Gateway's time at admission, milliseconds since 1970.
+    pub received_at_ms: i64,
+    /// As received.
+    pub payload: Vec<u8>,
+}
+
+/// What a device last said about its queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// When the gateway heard it.
+    pub received_at: UtcMs,
+    /// Least key that still waited in any of its queues, that of the statement included.
+    pub oldest: RecordKey,
+}
+
+/// Records a device says are gone; same epoch and boot as its key in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lost {
+    /// First of the range.
+    pub first: RecordKey,
+    /// Last of the range.
+    pub last: Seq,
+    /// Records lost within the range.
+    pub count: u32,
+}
+
+/// Writes a field.
+///
+/// # Errors
+/// When the payload is too large for a row.
+pub fn state(
+    batch: &mut Batch,
+    device: &DeviceId,
+    field: Field,
+    stated: &Stated,
+) -> Result<(), StoreError> {
+    let value = encode(KIND, device, stated)?;
+    batch.put(field_key(device, field), value);
+    Ok(())
+}
+
+/// Reads a field.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn stated(
+    store: &Store,
+    device: &DeviceId,
+    field: Field,
+) -> Result<Option<Stated>, StoreError> {
+    read(store, device, &field_key(device, field))
+}
+
+/// Notes what a device says about its queues.
+///
+/// # Errors
+/// Never in practice: the row is small.
+pub fn note_pending(
+    batch: &mut Batch,
+    device: &DeviceId,
+    pending: Pending,
+) -> Result<(), StoreError> {
+    let RecordKey { epoch, boot, seq } = pending.oldest;
+    let row = (pending.received_at.get(), epoch.0, boot.0, seq.0);
+    let value = encode(KIND, device, &row)?;
+    batch.put(pending_key(device), value);
+    Ok(())
+}
+
+/// What a device last said about its queues; `None` when it never sent records.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn pending(store: &Store, device: &DeviceId) -> Result<Option<Pending>, StoreError> {
+    let row: Option<(i64, u64, u32, u32)> = read(store, device, &pending_key(device))?;
+    Ok(row.map(|(received_at, epoch, boot, seq)| Pending {
+        received_at: UtcMs::saturating(received_at),
+        oldest: RecordKey::new(epoch, boot, seq),
+    }))
+}
+
+/// Notes records a device says are gone. A second statement about the same first key replaces the
+/// first: devices repeat a loss with a longer range when it grows.
+///
+/// # Errors
+/// Never in practice: the row is small.
+pub fn note_lost(batch: &mut Batch, device: &DeviceId, lost: Lost) -> Result<(), StoreError> {
+    let value = encode(KIND, device, &(lost.last.0, lost.count))?;
+    let key = lost_prefix(device)
+        .u64(lost.first.epoch.0)
+        .u32(lost.first.boot.0);
+    batch.put(key.u32(lost.first.seq.0), value);
+    Ok(())
+}
+
+/// Visits the losses of a device in key order until `visit` breaks.
+///
+/// # Errors
+/// When a row cannot be read or is damaged, or `visit` fails.
+pub fn each_lost(
+    store: &Store,
+    device: &DeviceId,
+    mut visit: impl FnMut(Lost) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    store.walk(&lost_prefix(device), None, |rest, value| {
+        let first =
+            split_record(rest).ok_or_else(|| row_error(KIND, device, "loss without key"))?;
+        let (last, count): (u32, u32) = decode(KIND, device, &value)?;
+        visit(Lost {
+            first,
+            last: Seq(last),
+            count,
+        })
+    })
+}
+
+/// Visits the devices that were ever heard, in order of their names, until `visit` breaks.
+///
+/// # Errors
+/// When a row cannot be read or is damaged, or `visit` fails.
+pub fn each(
+    store: &Store,
+    mut visit: impl FnMut(DeviceId) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    each_device(store, Kind::Device, &mut visit)
+}
+
+/// Visits the devices that have rows of a kind whose keys begin with the device, one step per device.
+pub(super) fn each_device(
+    store: &Store,
+    kind: Kind,
+    visit: &mut dyn FnMut(DeviceId) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let prefix = Key::of(kind);
+    let mut span = Span {
+        from: prefix.bytes().to_vec(),
+        until: prefix.after_all(),
+        order: Order::Ascending,
+        limit_rows: 1,
+    };
+    while let Some((key, _)) = store.scan(&span)?.pop() {
+        let name = key.strip_prefix(prefix.bytes()).and_then(split_part);
+        let device = name.and_then(|(name, _)| name.parse::<DeviceId>().ok());
+        let device =
+            device.ok_or_else(|| row_error(KIND, key.escape_ascii(), "no device in its key"))?;
+        let behind = Key::device(kind, &device).after_all();
+        span.from = behind.unwrap_or_else(|| successor(&key));
+        if visit(device)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(
+    store: &Store,
+    device: &DeviceId,
+    key: &Key,
+) -> Result<Option<T>, StoreError> {
+    let bytes = store.value(key)?;
+    bytes.map(|bytes| decode(KIND, device, &bytes)).transpose()
+}
+
+fn field_key(device: &DeviceId, field: Field) -> Key {
+    Key::device(Kind::Device, device).tail(match field {
+        Field::Presence => "p",
+        Field::SettingsAnswer => "a",
+    })
+}
+
+fn pending_key(device: &DeviceId) -> Key {
+    Key::device(Kind::Device, device).tail("o")
+}
+
+fn lost_prefix(device: &DeviceId) -> Key {
+    Key::device(Kind::Device, device).tail("l")
+}

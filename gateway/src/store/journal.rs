@@ -1,0 +1,244 @@
+//! What was received, in the order of commits, until the fold has taken it.
+//!
+//! ```text
+//! value of j|commit|part:  "SCJ1"  version u8  crc32 u32 LE (of the rest)  CBOR:
+//!   [ entry, ... ]
+//!   entry = [0, device, epoch, boot, received_at, qos, 3 x oldest pending, [[seq, content], ...]]
+//!         | [1, device, epoch, boot, seq]
+//! ```
+//! One value per group commit is six times as fast as one per record. A commit larger than a value may
+//! be goes into several parts of the same batch, so it still appears whole or not at all.
+
+use std::ops::ControlFlow;
+
+use minicbor::{Decoder, Encoder};
+
+use super::content::CONTENT_MAX_BYTES;
+use super::entry::{self, infallible};
+pub use super::entry::{Entry, Records, Stored};
+use super::key::{Key, Kind};
+use super::table::{self, Table};
+use super::{Batch, Commit, Store, StoreError, VALUE_MAX_BYTES, row_error};
+use protocol::key::{DeviceId, RecordKey};
+
+const MAGIC: &[u8; 4] = b"SCJ1";
+const VERSION: u8 = 1;
+/// Magic, version and checksum.
+const HEAD_BYTES: usize = 9;
+
+/// Most a part may hold before the next one is begun, in bytes: one more record of the largest size
+/// and one more entry head still fit below the largest value.
+const PART_FULL_BYTES: usize = VALUE_MAX_BYTES - CONTENT_MAX_BYTES - 1024;
+
+/// A commit as read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Which.
+    pub commit: Commit,
+    /// What it holds.
+    pub entries: Vec<Entry>,
+    parts: u16,
+}
+
+/// Adds a commit to `batch`. An empty one only advances the number.
+///
+/// # Errors
+/// Never in practice: the commit's number fits a row.
+pub fn append(batch: &mut Batch, commit: Commit, entries: &[Entry]) -> Result<(), StoreError> {
+    let mut parts = Parts::default();
+    for entry in entries {
+        match entry {
+            Entry::Contested { device, key } => parts.contested(device, *key),
+            Entry::Records(records) => parts.records(records),
+        }
+    }
+    for (number, body) in (0_u16..).zip(parts.finish()) {
+        batch.put(part_key(commit, number), seal(&body));
+    }
+    table::put(batch, Table::Meta, "commit", &commit.0)?;
+    batch.commit = Some(commit);
+    Ok(())
+}
+
+/// The commit's entries; `None` when it was empty or is folded.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn chunk(store: &Store, commit: Commit) -> Result<Option<Chunk>, StoreError> {
+    let mut found = None;
+    each(store, commit, |chunk| {
+        found = (chunk.commit == commit).then_some(chunk);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
+}
+
+/// Visits the commits from `from` on, in order, until `visit` breaks.
+///
+/// # Errors
+/// When one cannot be read or is damaged, or `visit` fails.
+pub fn each(
+    store: &Store,
+    from: Commit,
+    mut visit: impl FnMut(Chunk) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let prefix = Key::of(Kind::Journal);
+    let first = part_key(from, 0).into_bytes();
+    let mut open: Option<Chunk> = None;
+    let mut stopped = false;
+    store.walk(&prefix, Some(first), |rest, value| {
+        let (commit, part) = split(rest)?;
+        if open.as_ref().is_some_and(|chunk| chunk.commit != commit)
+            && let Some(chunk) = open.take()
+            && visit(chunk)?.is_break()
+        {
+            stopped = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        let chunk = open.get_or_insert_with(|| Chunk {
+            commit,
+            entries: Vec::new(),
+            parts: 0,
+        });
+        chunk.entries.extend(unseal(commit, &value)?);
+        chunk.parts = part.saturating_add(1);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    match open {
+        Some(chunk) if !stopped => visit(chunk).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a commit that the fold has taken, in the fold's own batch, and moves the cursor.
+///
+/// # Errors
+/// When the cursor cannot be written.
+pub fn fold_taken(batch: &mut Batch, chunk: &Chunk) -> Result<(), StoreError> {
+    for part in 0..chunk.parts {
+        batch.remove(part_key(chunk.commit, part));
+    }
+    table::put(batch, Table::Meta, "folded", &chunk.commit.0)?;
+    batch.folded = Some(chunk.commit);
+    Ok(())
+}
+
+/// Newest commit ever appended, folded or not; 0 in a new store.
+pub(super) fn newest_commit(store: &Store) -> Result<Commit, StoreError> {
+    let newest = table::value(store, Table::Meta, "commit")?;
+    Ok(Commit(newest.unwrap_or_default()))
+}
+
+/// Newest commit the fold has taken; 0 in a new store.
+pub(super) fn newest_folded(store: &Store) -> Result<Commit, StoreError> {
+    let newest = table::value(store, Table::Meta, "folded")?;
+    Ok(Commit(newest.unwrap_or_default()))
+}
+
+fn part_key(commit: Commit, part: u16) -> Key {
+    Key::of(Kind::Journal).u64(commit.0).u16(part)
+}
+
+fn split(rest: &[u8]) -> Result<(Commit, u16), StoreError> {
+    let halves = rest.split_first_chunk::<8>();
+    let halves = halves.and_then(|(commit, part)| Some((commit, part.try_into().ok()?)));
+    let (commit, part) =
+        halves.ok_or_else(|| row_error("journal key", rest.escape_ascii(), "not 10 bytes long"))?;
+    Ok((
+        Commit(u64::from_be_bytes(*commit)),
+        u16::from_be_bytes(part),
+    ))
+}
+
+/// The bodies of a commit's parts while they are filled.
+#[derive(Default)]
+struct Parts {
+    full: Vec<Vec<u8>>,
+    entries: Vec<u8>,
+    count: u64,
+}
+
+impl Parts {
+    fn contested(&mut self, device: &DeviceId, key: RecordKey) {
+        self.room_bytes();
+        entry::write_contested(&mut self.entries, device, key);
+        self.count += 1;
+    }
+
+    fn records(&mut self, records: &Records) {
+        let mut rest = records.records.as_slice();
+        while !rest.is_empty() {
+            let room = self.room_bytes();
+            let (now, later) = rest.split_at(entry::fitting(rest, room));
+            entry::write_records(&mut self.entries, records, now);
+            self.count += 1;
+            rest = later;
+        }
+    }
+
+    /// Bytes left in this part, or in the next when this one is full.
+    fn room_bytes(&mut self) -> usize {
+        if self.entries.len() >= PART_FULL_BYTES {
+            self.close();
+        }
+        PART_FULL_BYTES - self.entries.len()
+    }
+
+    fn close(&mut self) {
+        let mut body = Vec::with_capacity(self.entries.len() + 9);
+        infallible(Encoder::new(&mut body).array(self.count).map(drop));
+        body.append(&mut self.entries);
+        self.full.push(body);
+        self.count = 0;
+    }
+
+    fn finish(mut self) -> Vec<Vec<u8>> {
+        if self.count > 0 {
+            self.close();
+        }
+        self.full
+    }
+}
+
+/// A part's body behind its head.
+fn seal(body: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(HEAD_BYTES + body.len());
+    value.extend_from_slice(MAGIC);
+    value.push(VERSION);
+    value.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
+    value.extend_from_slice(body);
+    value
+}
+
+/// The entries of a part, if its head and checksum are right.
+fn unseal(commit: Commit, value: &[u8]) -> Result<Vec<Entry>, StoreError> {
+    let fault = |fault: String| row_error("journal chunk", commit.0, fault);
+    let body = checked_body(value).map_err(fault)?;
+    let mut decoder = Decoder::new(body);
+    let count = decoder.array().map_err(|error| fault(error.to_string()))?;
+    let count = count.ok_or_else(|| fault("no definite array".to_owned()))?;
+    (0..count)
+        .map(|_| entry::read(&mut decoder).map_err(fault))
+        .collect()
+}
+
+fn checked_body(value: &[u8]) -> Result<&[u8], String> {
+    let (magic, rest) = value
+        .split_first_chunk::<4>()
+        .ok_or("shorter than its head")?;
+    let (version, rest) = rest.split_first().ok_or("shorter than its head")?;
+    let (checksum, body) = rest
+        .split_first_chunk::<4>()
+        .ok_or("shorter than its head")?;
+    if magic != MAGIC {
+        return Err(format!("begins with {}, not SCJ1", magic.escape_ascii()));
+    }
+    if *version != VERSION {
+        return Err(format!("version {version}, known is {VERSION}"));
+    }
+    let (stored, found) = (u32::from_le_bytes(*checksum), crc32fast::hash(body));
+    if stored != found {
+        return Err(format!("checksum is {found:08x}, should be {stored:08x}"));
+    }
+    Ok(body)
+}

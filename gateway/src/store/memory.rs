@@ -1,0 +1,118 @@
+//! An engine in memory for tests, which can cut its own power: what was not synced is gone.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Batch, Engine, EngineError, Order, Row, Span, Store};
+
+type Tree = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Clones share the "disk", which outlives the stores opened on it.
+#[derive(Clone, Default)]
+pub(crate) struct Memory(Arc<Mutex<Disk>>);
+
+#[derive(Default)]
+struct Disk {
+    live: Tree,
+    synced: Tree,
+    syncs: u64,
+    fail_sync: bool,
+    fail_write: bool,
+}
+
+/// A fresh store in memory.
+pub(crate) fn store() -> Store {
+    Memory::default().open()
+}
+
+impl Memory {
+    /// A store on this disk.
+    pub(crate) fn open(&self) -> Store {
+        Store::with_engine(Box::new(self.clone()), Path::new("memory")).unwrap()
+    }
+
+    /// Loses everything since the last sync.
+    pub(crate) fn cut_power(&self) {
+        let mut disk = self.disk();
+        disk.live = disk.synced.clone();
+    }
+
+    /// Every later sync fails.
+    pub(crate) fn fail_syncs(&self) {
+        self.disk().fail_sync = true;
+    }
+
+    /// Every later write fails.
+    pub(crate) fn fail_writes(&self) {
+        self.disk().fail_write = true;
+    }
+
+    /// Syncs so far.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.disk().syncs
+    }
+
+    /// Every write and sync works again.
+    pub(crate) fn heal(&self) {
+        let mut disk = self.disk();
+        disk.fail_sync = false;
+        disk.fail_write = false;
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Engine for Memory {
+    fn apply(&self, batch: &Batch) -> Result<(), EngineError> {
+        let mut disk = self.disk();
+        if disk.fail_write {
+            return Err("no space left".into());
+        }
+        for (key, value) in batch.writes() {
+            match value {
+                Some(value) => drop(disk.live.insert(key.to_vec(), value.to_vec())),
+                None => drop(disk.live.remove(key)),
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.disk().live.get(key).cloned())
+    }
+
+    fn scan(&self, span: &Span) -> Result<Vec<Row>, EngineError> {
+        let disk = self.disk();
+        let until = match &span.until {
+            Some(until) if *until <= span.from => return Ok(Vec::new()),
+            Some(until) => Bound::Excluded(until.clone()),
+            None => Bound::Unbounded,
+        };
+        let range = disk.live.range((Bound::Included(span.from.clone()), until));
+        let row = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
+        Ok(match span.order {
+            Order::Ascending => range.take(span.limit_rows).map(row).collect(),
+            Order::Descending => range.rev().take(span.limit_rows).map(row).collect(),
+        })
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        let mut disk = self.disk();
+        if disk.fail_sync {
+            return Err("input/output error".into());
+        }
+        disk.synced = disk.live.clone();
+        disk.syncs += 1;
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> Result<u64, EngineError> {
+        let disk = self.disk();
+        let sizes = disk.live.iter().map(|(key, value)| key.len() + value.len());
+        Ok(sizes.sum::<usize>() as u64)
+    }
+}

@@ -1,0 +1,1 @@
+//! What was refused, kept for people to look at. Written by the committer.
