@@ -78,10 +78,18 @@ mod tests {
             record: Record::Reading(reading),
         };
         let unknown = [0x01, 0x18, 0x2A];
-        let content = Content::of(&Entry { numbered, unknown: &unknown }).unwrap();
+        let content = Content::of(&Entry {
+            numbered,
+            unknown: &unknown,
+        })
+        .unwrap();
         assert_eq!(content.decode().unwrap(), numbered);
         assert_eq!(content.unknown(), unknown);
-        let plain = Content::of(&Entry { numbered, unknown: &[] }).unwrap();
+        let plain = Content::of(&Entry {
+            numbered,
+            unknown: &[],
+        })
+        .unwrap();
         assert_ne!(plain, content, "an unknown field is part of the content");
         assert!(content.bytes().len() <= CONTENT_MAX_BYTES);
     }

@@ -85,7 +85,10 @@ fn write_records_to(
     encoder.u64(records.epoch.0)?.u32(records.boot.0)?;
     encoder.i64(records.received_at.get())?.u8(records.qos)?;
     let oldest = records.oldest_pending;
-    encoder.u64(oldest.epoch.0)?.u32(oldest.boot.0)?.u32(oldest.seq.0)?;
+    encoder
+        .u64(oldest.epoch.0)?
+        .u32(oldest.boot.0)?
+        .u32(oldest.seq.0)?;
     encoder.array(now.len() as u64)?;
     for record in now {
         encoder
