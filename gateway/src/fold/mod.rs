@@ -1,1 +1,3 @@
 //! Journal to view: the rules applied in key order.
+
+pub mod posted;

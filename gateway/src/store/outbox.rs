@@ -104,6 +104,11 @@ pub fn confirm(batch: &mut Batch, sink: &str, queued: &Queued) -> Result<(), Sto
     Ok(())
 }
 
+/// Takes a pointer out of a sink's queue that needs no delivery any more.
+pub fn discard(batch: &mut Batch, sink: &str, queued: &Queued) {
+    batch.remove(queue(sink).u64(queued.seq));
+}
+
 /// The revision of an event that a sink confirmed last.
 ///
 /// # Errors
