@@ -4,110 +4,52 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use mqtt_proto::v5::DisconnectReasonCode;
 use protocol::topic::Channel;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use crate::clock::wall_utc;
 use crate::receipt::Publication;
 
 use super::downlink;
-use super::endpoint::Shared;
 use super::frame::Frames;
-use super::handshake::{Admitted, Rejected, Testament, durably, handshake};
-use super::limit::{LINGER_BYTES_MAX, LINGER_TIMEOUT, READ_CHUNK_BYTES, WILL_TIMEOUT};
+use super::handshake::{Admitted, Testament, durably};
 use super::packet::{self, Disconnect};
 use super::persistence::SessionRecord;
+use super::port::Shared;
 use super::refusal::{Fault, RefusalReason};
 use super::registry::Lease;
 use super::session::{Session, Step};
 
-/// Serve one client until it is gone.
-pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    peer: SocketAddr,
-    shared: &Shared,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let mut frames = Frames::new(shared.limits.connect_bytes_max.get());
-    let outcome = tokio::select! {
-        biased;
-        () = stop(&mut stopping) => return,
-        outcome = handshake(&mut stream, &mut frames, peer, shared) => outcome,
-    };
-    match outcome {
-        Ok(admitted) => {
-            frames.allow(shared.limits.packet_bytes_max.get());
-            Connection::new(stream, frames, peer, shared, stopping, admitted)
-                .run()
-                .await;
-        }
-        Err(Some(rejected)) => turn_away(stream, rejected, peer, shared).await,
-        Err(None) => tracing::debug!(%peer, "mqtt: closed without a packet"),
-    }
-}
-
-async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    mut rejected: Rejected,
-    peer: SocketAddr,
-    shared: &Shared,
-) {
-    rejected
-        .fault
-        .report(rejected.device.as_ref(), peer, &shared.ports.on_refusal);
-    let _ = timeout(LINGER_TIMEOUT, stream.write_all_buf(&mut rejected.reply)).await;
-    linger(&mut stream).await;
-}
-
-/// Close our side, then read on for a moment: a reset would take the reason away from the client.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
-    let drain = async {
-        if stream.shutdown().await.is_err() {
-            return;
-        }
-        let mut rest = [0; READ_CHUNK_BYTES];
-        let mut drained = 0;
-        while drained < LINGER_BYTES_MAX {
-            match stream.read(&mut rest).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => drained += count,
-            }
-        }
-    };
-    let _ = timeout(LINGER_TIMEOUT, drain).await;
-}
-
 /// Done when the endpoint stops.
-async fn stop(stopping: &mut watch::Receiver<bool>) {
+pub(crate) async fn stop(stopping: &mut watch::Receiver<bool>) {
     // An error says that the endpoint itself is gone.
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-struct Connection<'a, S> {
-    stream: S,
-    frames: Frames,
-    peer: SocketAddr,
-    shared: &'a Shared,
-    stopping: watch::Receiver<bool>,
-    session: Session,
-    acknowledged: mpsc::Receiver<u16>,
+/// A session and the stream it is served over.
+pub(crate) struct Connection<'a, S> {
+    pub(super) stream: S,
+    pub(super) frames: Frames,
+    pub(super) peer: SocketAddr,
+    pub(super) shared: &'a Shared,
+    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) session: Session,
+    pub(super) acknowledged: mpsc::Receiver<u16>,
     /// Packet ids just released; kept for its room.
-    released: Vec<u16>,
-    lease: Lease,
-    patience: Duration,
+    pub(super) released: Vec<u16>,
+    pub(super) lease: Lease,
+    pub(super) patience: Duration,
     /// When the last packet was taken.
-    heard: Instant,
+    pub(super) heard: Instant,
     /// When unreported settings are sent again.
-    resend_at: Instant,
+    pub(super) resend_at: Instant,
     /// Set when the endpoint stops: until then owed PUBACKs are waited for.
-    drain_until: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
-    expiry_seconds: u32,
-    stored: bool,
-    will: Option<Testament>,
+    pub(super) drain_until: Option<Instant>,
+    pub(super) timer: Pin<Box<Sleep>>,
+    pub(super) expiry_seconds: u32,
+    pub(super) stored: bool,
+    pub(super) will: Option<Testament>,
 }
 
 enum Event<'a> {
@@ -122,7 +64,7 @@ enum Event<'a> {
 }
 
 /// How a connection ends.
-enum Ending {
+pub(crate) enum Ending {
     /// The client said goodbye.
     Left(Disconnect),
     /// The stream broke, or ended without a goodbye.
@@ -139,7 +81,7 @@ impl From<Fault> for Ending {
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
-    fn new(
+    pub(crate) fn new(
         stream: S,
         frames: Frames,
         peer: SocketAddr,
@@ -169,20 +111,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
     }
 
-    async fn run(mut self) {
+    /// Serve the client until something ends the connection.
+    pub(crate) async fn talk(&mut self) -> Ending {
         tracing::debug!(device = %self.lease.device(), peer = %self.peer, "mqtt: connected");
         self.send_settings();
-        let ending = loop {
+        loop {
             if let Err(ending) = self.turn().await {
-                break ending;
+                return ending;
             }
-        };
-        self.part(ending).await;
+        }
     }
 
     /// Wait for one event and act on it.
     async fn turn(&mut self) -> Result<(), Ending> {
-        self.hand_over();
         self.flush().await?;
         if self.drain_until.is_some() && self.session.is_settled() {
             return Err(Ending::Stopped);
@@ -284,6 +225,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             let packet = packet::decode(self.session.replies.version(), &frame)?;
             let step = self.session.handle(packet)?;
             self.follow(step).await?;
+            self.hand_over();
         }
         Ok(())
     }
@@ -331,7 +273,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         Ok(())
     }
 
-    fn note(&self, fault: Fault) {
+    pub(super) fn note(&self, fault: Fault) {
         fault.report(
             Some(self.lease.device()),
             self.peer,
@@ -408,106 +350,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         durably(self.shared, save).await
     }
 
-    const fn record(&self, left_at_ms: Option<i64>) -> SessionRecord {
+    pub(super) const fn record(&self, left_at_ms: Option<i64>) -> SessionRecord {
         SessionRecord {
             subscriptions: self.session.subscriptions,
             expiry_seconds: self.expiry_seconds,
             left_at_ms,
-        }
-    }
-
-    /// Say why, leave the session in order, and speak the will.
-    async fn part(mut self, ending: Ending) {
-        let wills = !matches!(
-            &ending,
-            Ending::Left(Disconnect { normal: true, .. }) | Ending::Stopped
-        );
-        let replaced = matches!(ending, Ending::Replaced);
-        let refused = matches!(ending, Ending::Refused(_));
-        self.say_goodbye(ending);
-        let out = &mut self.session.replies.out;
-        let _ = timeout(LINGER_TIMEOUT, self.stream.write_all_buf(out)).await;
-        if refused {
-            tokio::select! {
-                () = self.lease.replaced() => {}
-                () = linger(&mut self.stream) => {}
-            }
-        } else {
-            let _ = timeout(LINGER_TIMEOUT, self.stream.shutdown()).await;
-        }
-        if let Err(fault) = self.leave(replaced).await {
-            self.note(fault);
-        }
-        if let Some(will) = self.will.take().filter(|_| wills) {
-            self.speak(will).await;
-        }
-    }
-
-    fn say_goodbye(&mut self, ending: Ending) {
-        let device = self.lease.device();
-        match ending {
-            Ending::Left(_) => tracing::debug!(%device, "mqtt: left"),
-            Ending::Lost(why) => tracing::debug!(%device, "mqtt: lost: {why}"),
-            Ending::Stopped => self.session.replies.goodbye(
-                DisconnectReasonCode::ServerShuttingDown,
-                "the gateway stops",
-            ),
-            Ending::Replaced => self.session.replies.goodbye(
-                DisconnectReasonCode::SessionTakenOver,
-                "a newer connection has taken over",
-            ),
-            Ending::Refused(fault) => {
-                self.session
-                    .replies
-                    .goodbye(fault.reason.disconnect_code(), &fault.detail);
-                self.note(fault);
-            }
-        }
-    }
-
-    /// From now on the session's expiry counts, or it is over. A session taken over goes on.
-    async fn leave(&self, replaced: bool) -> Result<(), Fault> {
-        let sessions = &self.shared.ports.sessions;
-        let device = self.lease.device();
-        if self.expiry_seconds > 0 && !replaced {
-            let record = self.record(Some(wall_utc().get()));
-            return durably(self.shared, sessions.save(device, record)).await;
-        }
-        if self.expiry_seconds == 0 && self.stored {
-            return durably(self.shared, sessions.remove(device)).await;
-        }
-        Ok(())
-    }
-
-    /// Publish the will when its delay is over or the session ends, but not when the session is resumed before. A
-    /// stop of the gateway says nothing about the device.
-    async fn speak(mut self, will: Testament) {
-        // The stream is closed for good while the will waits.
-        drop(self.stream);
-        if !will.delay.is_zero() {
-            tokio::select! {
-                biased;
-                () = self.lease.replaced() => {
-                    if !self.lease.replaced_by_clean_start() {
-                        return;
-                    }
-                }
-                () = stop(&mut self.stopping) => return,
-                () = tokio::time::sleep(will.delay) => {}
-            }
-        }
-        let sent = timeout(
-            WILL_TIMEOUT,
-            self.shared.ports.ingest.send(will.publication),
-        )
-        .await;
-        if !matches!(sent, Ok(Ok(()))) {
-            let fault = Fault::new(RefusalReason::WillDropped, "no room towards the journal");
-            fault.report(
-                Some(self.lease.device()),
-                self.peer,
-                &self.shared.ports.on_refusal,
-            );
         }
     }
 }

@@ -6,47 +6,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use protocol::key::DeviceId;
-use protocol::units::Milliseconds;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::Clock;
-use crate::receipt::Publication;
-
-use super::connection::serve;
-use super::downlink::DesiredSettings;
-use super::identity::Authenticate;
+use super::connection::{Connection, stop};
+use super::frame::Frames;
+use super::handshake::handshake;
 use super::limit::{ACCEPT_BACKOFF, Limits};
-use super::persistence::SessionStore;
-use super::refusal::{Fault, OnRefusal, RefusalReason};
+use super::parting::turn_away;
+use super::port::{Ports, Shared};
+use super::refusal::{Fault, RefusalReason};
 use super::registry::Registry;
-
-/// What the endpoint needs from outside.
-#[derive(Clone)]
-pub struct Ports {
-    /// The way to the journal. Bounded; sessions hold back and slow down when it is full.
-    pub ingest: mpsc::Sender<Publication>,
-    /// Where sessions outlive their connections.
-    pub sessions: Arc<dyn SessionStore>,
-    /// Who is believed.
-    pub identity: Arc<dyn Authenticate>,
-    /// Which settings devices should have.
-    pub settings: Arc<dyn DesiredSettings>,
-    /// The time that devices are told.
-    pub clock: Clock,
-    /// How far that time may be off.
-    pub time_uncertainty: Milliseconds,
-    /// Counts refusals.
-    pub on_refusal: OnRefusal,
-}
-
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) limits: Limits,
-    pub(crate) ports: Ports,
-    pub(crate) registry: Arc<Registry>,
-}
 
 /// A bound listener.
 #[derive(Debug)]
@@ -149,6 +121,31 @@ impl Endpoint {
         while let Some(ended) = connections.join_next().await {
             report(ended);
         }
+    }
+}
+
+/// Serve one client until it is gone.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    peer: SocketAddr,
+    shared: &Shared,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut frames = Frames::new(shared.limits.connect_bytes_max.get());
+    let outcome = tokio::select! {
+        biased;
+        () = stop(&mut stopping) => return,
+        outcome = handshake(&mut stream, &mut frames, peer, shared) => outcome,
+    };
+    match outcome {
+        Ok(admitted) => {
+            frames.allow(shared.limits.packet_bytes_max.get());
+            let mut connection = Connection::new(stream, frames, peer, shared, stopping, admitted);
+            let ending = connection.talk().await;
+            connection.part(ending).await;
+        }
+        Err(Some(rejected)) => turn_away(stream, rejected, peer, shared).await,
+        Err(None) => tracing::debug!(%peer, "mqtt: closed without a packet"),
     }
 }
 

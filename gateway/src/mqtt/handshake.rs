@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use crate::clock::wall_utc;
 use crate::receipt::Publication;
 
-use super::endpoint::Shared;
 use super::frame::{Frame, Frames};
 use super::identity::{self, Claim};
 use super::packet::{self, Connect, Version};
 use super::persistence::{SessionFuture, SessionRecord, SessionStoreError, Subscriptions};
+use super::port::Shared;
 use super::refusal::{Fault, RefusalReason};
 use super::registry::Lease;
 use super::reply::{Replies, Welcome};

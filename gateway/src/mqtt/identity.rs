@@ -63,7 +63,7 @@ pub(crate) fn device(client_id: &str) -> Result<DeviceId, Fault> {
 
 /// The channel of a topic on which `device` publishes.
 pub(crate) fn publishes(device: &DeviceId, topic: &str) -> Result<Channel, Fault> {
-    let channel = own(device, topic)?;
+    let channel = own(device, topic, RefusalReason::UnknownTopic)?;
     if channel.is_up() {
         return Ok(channel);
     }
@@ -73,17 +73,17 @@ pub(crate) fn publishes(device: &DeviceId, topic: &str) -> Result<Channel, Fault
 
 /// The channel of a topic to which `device` subscribes.
 pub(crate) fn subscribes(device: &DeviceId, filter: &str) -> Result<Channel, Fault> {
-    let channel = own(device, filter)?;
+    let channel = own(device, filter, RefusalReason::UnknownFilter)?;
     if !channel.is_up() {
         return Ok(channel);
     }
     let detail = "the gateway sends nothing on this topic";
-    Err(Fault::new(RefusalReason::UnknownTopic, detail).about(filter))
+    Err(Fault::new(RefusalReason::UnknownFilter, detail).about(filter))
 }
 
-fn own(device: &DeviceId, name: &str) -> Result<Channel, Fault> {
-    let topic = Topic::parse(name)
-        .map_err(|error| Fault::new(RefusalReason::UnknownTopic, error.to_string()).about(name))?;
+fn own(device: &DeviceId, name: &str, unknown: RefusalReason) -> Result<Channel, Fault> {
+    let topic =
+        Topic::parse(name).map_err(|error| Fault::new(unknown, error.to_string()).about(name))?;
     if topic.device == *device {
         return Ok(topic.channel);
     }
@@ -118,7 +118,7 @@ mod tests {
         );
         assert_eq!(
             reason(subscribes(&me, "sc/1/t-1/readings")),
-            RefusalReason::UnknownTopic
+            RefusalReason::UnknownFilter
         );
         assert_eq!(
             reason(publishes(&me, "home/kitchen")),

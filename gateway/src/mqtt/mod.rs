@@ -8,19 +8,24 @@
 //!
 //! `session.rs` is pure: packets and released packet ids go in, publications and reply bytes come out.
 //! `connection.rs` drives one session over one stream; `endpoint.rs` owns the listener.
-//! What is outside comes in through [`Ports`](endpoint::Ports).
+//! What is outside comes in through [`Ports`](port::Ports).
 
 pub mod downlink;
 pub mod endpoint;
 pub mod identity;
 pub mod limit;
 pub mod persistence;
+pub mod port;
 pub mod refusal;
 
 mod connection;
 mod frame;
 mod handshake;
 mod packet;
+mod parting;
 mod registry;
 mod reply;
 mod session;
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,8 @@ reasons! {
     ForeignTopic = "foreign_topic",
     /// A topic that is none of ours, or one that goes the other way.
     UnknownTopic = "unknown_topic",
+    /// A subscription on which nothing is ever sent.
+    UnknownFilter = "unknown_filter",
     /// `QoS` 2 is not offered.
     QosTwo = "qos_two",
     /// Retained messages are not offered.
@@ -107,6 +109,7 @@ impl RefusalReason {
             Self::ReceiveMaximum => Code::ReceiveMaximumExceeded,
             Self::ForeignTopic | Self::Credentials | Self::ClientId => Code::NotAuthorized,
             Self::UnknownTopic => Code::TopicNameInvalid,
+            Self::UnknownFilter => Code::TopicFilterInvalid,
             Self::QosTwo => Code::QoSNotSupported,
             Self::Retain => Code::RetainNotSupported,
             Self::Wildcard => Code::WildcardSubscriptionsNotSupported,

@@ -1,6 +1,6 @@
 //! What the endpoint says, in either protocol version.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use mqtt_proto::{Pid, QoS, QosPid, TopicName, VarBytes, v3, v5};
 
 use super::limit::Limits;
@@ -22,8 +22,10 @@ pub(crate) struct Welcome {
 pub(crate) enum Grant {
     /// Sent with `QoS` 0: what goes down is repeated until reported, not queued.
     Granted,
-    /// Not this device's to hear.
-    Refused,
+    /// Another device's.
+    Foreign,
+    /// Nothing is ever sent there.
+    Unknown,
 }
 
 /// Bytes on their way to one client.
@@ -114,17 +116,12 @@ impl Replies {
 
     pub(crate) fn suback(&mut self, packet_id: Pid, grants: &[Grant]) {
         match self.version {
-            Version::V311 => {
-                let code = |grant: &Grant| match grant {
-                    Grant::Granted => v3::SubscribeReturnCode::MaxLevel0,
-                    Grant::Refused => v3::SubscribeReturnCode::Failure,
-                };
-                self.put_311(&v3::Suback::new(packet_id, grants.iter().map(code).collect()).into());
-            }
+            Version::V311 => self.suback_311(packet_id, grants),
             Version::V5 => {
                 let code = |grant: &Grant| match grant {
                     Grant::Granted => v5::SubscribeReasonCode::GrantedQoS0,
-                    Grant::Refused => v5::SubscribeReasonCode::NotAuthorized,
+                    Grant::Foreign => v5::SubscribeReasonCode::NotAuthorized,
+                    Grant::Unknown => v5::SubscribeReasonCode::TopicFilterInvalid,
                 };
                 self.put_5(&v5::Suback::new(packet_id, grants.iter().map(code).collect()).into());
             }
@@ -179,6 +176,22 @@ impl Replies {
         if !self.put_5(&packet.clone().into()) {
             packet.properties.reason_string = None;
             self.put_5(&packet.into());
+        }
+    }
+
+    /// Written here, because the codec encodes a failure as 3 instead of 0x80 (3.1.1, 3.9.3).
+    fn suback_311(&mut self, packet_id: Pid, grants: &[Grant]) {
+        let [high, low] = packet_id.value().to_be_bytes();
+        let mut length = grants.len() + 2;
+        self.out.put_u8(0x90);
+        while length > 0x7f {
+            self.out.put_u8((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        self.out.put_slice(&[length as u8, high, low]);
+        for grant in grants {
+            self.out
+                .put_u8(if *grant == Grant::Granted { 0 } else { 0x80 });
         }
     }
 

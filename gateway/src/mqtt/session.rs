@@ -277,7 +277,10 @@ impl Session {
                     return Err(fault);
                 }
                 Err(fault) => {
-                    subscribed.grants.push(Grant::Refused);
+                    subscribed.grants.push(match fault.reason {
+                        RefusalReason::ForeignTopic => Grant::Foreign,
+                        _ => Grant::Unknown,
+                    });
                     subscribed.fault.get_or_insert(fault);
                 }
             }

@@ -1,0 +1,42 @@
+//! What the endpoint needs from outside, and what its connections share.
+
+use std::sync::Arc;
+
+use protocol::units::Milliseconds;
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::receipt::Publication;
+
+use super::downlink::DesiredSettings;
+use super::identity::Authenticate;
+use super::limit::Limits;
+use super::persistence::SessionStore;
+use super::refusal::OnRefusal;
+use super::registry::Registry;
+
+/// What the endpoint needs from outside.
+#[derive(Clone)]
+pub struct Ports {
+    /// The way to the journal. Bounded; sessions hold back and slow down when it is full.
+    pub ingest: mpsc::Sender<Publication>,
+    /// Where sessions outlive their connections.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Who is believed.
+    pub identity: Arc<dyn Authenticate>,
+    /// Which settings devices should have.
+    pub settings: Arc<dyn DesiredSettings>,
+    /// The time that devices are told.
+    pub clock: Clock,
+    /// How far that time may be off.
+    pub time_uncertainty: Milliseconds,
+    /// Counts refusals.
+    pub on_refusal: OnRefusal,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) ports: Ports,
+    pub(crate) registry: Arc<Registry>,
+}
