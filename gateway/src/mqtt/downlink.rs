@@ -3,6 +3,7 @@
 //! Both are sent with `QoS` 0. Settings are repeated (on subscribing, on change, and at an interval) until the
 //! device has reported them; an old time is worse than none, so a reply is never queued.
 
+use protocol::downlink::{TimeReply, TimeRequest};
 use protocol::key::DeviceId;
 use protocol::units::{Milliseconds, UtcMs};
 
@@ -23,12 +24,21 @@ impl<F: Fn(&DeviceId) -> Option<Vec<u8>> + Send + Sync> DesiredSettings for F {
 
 /// The encoded answer to an encoded time request, at `utc`.
 pub(crate) fn time_reply(
-    _request: &[u8],
-    _utc: UtcMs,
-    _uncertainty: Milliseconds,
+    request: &[u8],
+    utc: UtcMs,
+    uncertainty: Milliseconds,
 ) -> Result<Vec<u8>, Fault> {
-    Err(Fault::new(
-        RefusalReason::TimeRequest,
-        "the time is not told by this version",
-    ))
+    let refused = |detail: String| Fault::new(RefusalReason::TimeRequest, detail);
+    let request = TimeRequest::decode(request).map_err(|error| refused(error.to_string()))?;
+    let reply = TimeReply {
+        nonce: request.nonce,
+        utc,
+        uncertainty,
+    };
+    let mut payload = vec![0; TimeReply::MAX_BYTES];
+    let length = reply
+        .encode(&mut payload)
+        .map_err(|error| refused(error.to_string()))?;
+    payload.truncate(length);
+    Ok(payload)
 }
