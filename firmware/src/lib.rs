@@ -9,4 +9,6 @@ pub mod gnss;
 pub mod link;
 pub mod port;
 pub mod queue;
+pub mod sense;
+pub mod slot;
 pub mod tracker;

@@ -14,6 +14,7 @@ use protocol::status::HARDWARE_MAX_BYTES;
 use protocol::units::{MilliG, UptimeMs, UtcMs};
 
 use crate::port::{Board, LinkEvent, Message};
+use crate::sense::shock::Burst;
 
 /// What a tracker is told when it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,17 +31,6 @@ pub struct Config {
     pub cause: ResetCause,
     /// Whether there is a satellite receiver.
     pub gnss_fitted: bool,
-}
-
-/// A burst from the accelerometer's FIFO, around a trigger.
-#[derive(Clone, Copy, Debug)]
-pub struct Burst<'a> {
-    /// Samples per second.
-    pub rate_hz: u32,
-    /// How many of `samples` lie before the trigger; their mean is gravity and offset.
-    pub pre_trigger: usize,
-    /// Acceleration per axis.
-    pub samples: &'a [[MilliG; 3]],
 }
 
 /// What happened.
