@@ -7,8 +7,11 @@
 
 pub mod gnss;
 pub mod link;
+pub mod outbox;
 pub mod port;
 pub mod queue;
 pub mod sense;
+pub mod settings;
 pub mod slot;
+pub mod time;
 pub mod tracker;

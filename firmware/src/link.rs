@@ -20,9 +20,10 @@ use embassy_futures::select::{Either3, select3};
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use minimq::{
     ConfigBuilder, Connection, Error, InboundPublish, Op, PeerError, PubError, Publication, QoS,
-    ResourceError, Session, SubscriptionOptions, TopicFilter,
+    ResourceError, Session, SubscriptionOptions, TopicFilter, Will,
 };
 use protocol::key::DeviceId;
+use protocol::status::Status;
 use protocol::topic::{Channel, TOPIC_MAX_BYTES, Topic};
 use protocol::units::Milliseconds;
 
@@ -150,7 +151,11 @@ impl<'b, E: Entropy> Link<'b, E> {
             .map_err(|_| LinkFailure::Unreachable)?;
         self.connections = self.connections.wrapping_add(1);
         let id = ConnectionId(self.connections);
-        let mut session = Session::new(session_config(&self.config, self.buffers)?);
+        let mut will = [0; Status::MAX_BYTES];
+        let length = Status::Lost.encode(&mut will);
+        let will = length.ok().and_then(|length| will.get(..length));
+        let config = session_config(&self.config, self.buffers, will.unwrap_or_default())?;
+        let mut session = Session::new(config);
         let connection = with_timeout(handshake, session.connect(stream))
             .await
             .map_err(|_| LinkFailure::HandshakeTimeout)?
@@ -176,14 +181,20 @@ impl<'b, E: Entropy> Link<'b, E> {
 /// Where doubling stops, whatever the bounds: keeps the shift inside 64 bits.
 const BACK_OFF_EXPONENT_MAX: u32 = 16;
 
+/// A session whose last will is `will`. Nothing here can fail: a device id fits a client id, the
+/// longest status topic fits a will's.
 fn session_config<'s>(
     config: &LinkConfig,
     buffers: &'s mut Buffers,
+    will: &'s [u8],
 ) -> Result<ConfigBuilder<'s>, LinkFailure> {
+    let topic = Topic::new(config.device.clone(), Channel::Status).name();
+    let will = Will::new(&topic, will, &[]).map_err(|_| LinkFailure::TooLarge)?;
     ConfigBuilder::new(minimq::Buffers::new(&mut buffers.rx, &mut buffers.tx))
         .keepalive_interval(config.keep_alive_s)
         .client_id(config.device.as_str())
-        .map_err(|_| LinkFailure::Refused)
+        .and_then(|builder| builder.will(will.qos(QoS::AtLeastOnce)))
+        .map_err(|_| LinkFailure::TooLarge)
 }
 
 /// Messages through one live connection.

@@ -14,9 +14,8 @@ use protocol::reading::{Battery, Door, Measured, Missing, TEMPERATURE_PROBES_MAX
 use protocol::topic::Channel;
 use protocol::units::{CentiCelsius, Dbm, DeciPercent, Lux, TiltDegrees, UptimeMs, UtcMs};
 
-/// Largest payload of a message up, in bytes: a batch of [`crate::queue::BATCH_RECORDS_MAX`]
-/// routine readings with realistic noise fills about half of it, and eight of them in flight still
-/// fit a microcontroller.
+/// Largest payload of a message up, in bytes: some 60 delta-coded readings, and eight such messages
+/// in flight still fit a microcontroller.
 pub const MESSAGE_MAX_BYTES: usize = 1024;
 
 /// Largest payload of a message down, in bytes. Settings are the largest, at under 100.

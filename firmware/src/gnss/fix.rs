@@ -310,7 +310,7 @@ impl Fix {
 
 /// The date told, moved by whole rollovers into the 1024 weeks that start a year before the build;
 /// nothing when it takes more of them than a receiver can be off.
-fn unrolled(told_ms: i64, build_time: UtcMs) -> Option<(UtcMs, bool)> {
+pub(crate) fn unrolled(told_ms: i64, build_time: UtcMs) -> Option<(UtcMs, bool)> {
     let earliest = build_time.get().checked_sub(BEFORE_BUILD_MAX_MS)?;
     let behind = earliest.checked_sub(told_ms)?;
     // How often to add 1024 weeks: rounded up when behind, negative when a rollover ahead.

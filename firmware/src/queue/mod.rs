@@ -18,13 +18,16 @@ use counter::Counter;
 use loss::{Losses, REASONS};
 use ring::Ring;
 
-/// Most records in one batch: bounds what one lost message costs to send again, and keeps six
-/// batches in flight below the routine queue's capacity.
-pub const BATCH_RECORDS_MAX: usize = 32;
+/// Most records in one batch; fewer when they do not fit a message.
+pub const BATCH_RECORDS_MAX: usize = protocol::batch::RECORDS_MAX;
 
 /// Records the routine queue holds: at one reading a minute, four hours without a gateway. With about
 /// 120 bytes a record, 30 KB.
 pub const ROUTINE_RECORDS: usize = 256;
+
+/// Most routine records in flight: three of the largest batches. The rest of the queue is what can be
+/// evicted, so a slow link never makes the newest reading the one that goes.
+pub const ROUTINE_IN_FLIGHT_MAX: usize = 192;
 
 /// Records the alarm queue holds: alarms are aggregated, so this is several bad days.
 pub const ALARM_RECORDS: usize = 32;
@@ -104,7 +107,8 @@ impl Queues {
     /// The message arrived: free what it carried.
     pub fn confirm(&mut self, token: Token) {
         let counters = &mut self.counters;
-        let mut count = |numbered: &Numbered| counters.count(numbered, |account| &mut account.confirmed);
+        let mut count =
+            |numbered: &Numbered| counters.count(numbered, |account| &mut account.confirmed);
         self.alarms.confirm(token, &mut count);
         self.routine.confirm(token, &mut count);
     }
@@ -146,11 +150,11 @@ impl Queues {
             if self.losses.span(reason).is_none() {
                 continue;
             }
+            let Some(seq) = counter.take() else { return };
             if self.routine.is_full() {
                 let evicted = self.routine.evict();
                 self.lose(evicted);
             }
-            let Some(seq) = counter.take() else { return };
             let Some(span) = self.losses.take(reason) else {
                 continue;
             };
@@ -172,6 +176,12 @@ impl Queues {
             Lane::Alarms => self.alarms.waiting().count(),
             Lane::Routine => self.routine.waiting().count(),
         }
+    }
+
+    /// Routine records in flight.
+    #[must_use]
+    pub fn routine_in_flight(&self) -> usize {
+        self.routine.records().count() - self.routine.waiting().count()
     }
 
     /// Number and time of the oldest routine record that waits.
@@ -196,7 +206,10 @@ impl Queues {
     pub fn oldest(&self) -> Option<Seq> {
         let first = |numbered: &Numbered| numbered.seq;
         let alarm = self.alarms.records().next().map(first);
-        alarm.into_iter().chain(self.routine.records().next().map(first)).min()
+        alarm
+            .into_iter()
+            .chain(self.routine.records().next().map(first))
+            .min()
     }
 
     /// Where records went.

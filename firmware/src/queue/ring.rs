@@ -52,7 +52,8 @@ impl<const N: usize> Ring<N> {
     /// Take out the oldest record that is not in flight.
     pub fn evict(&mut self) -> Option<Numbered> {
         let oldest = self.waiting().next().copied()?;
-        self.entries.retain(|entry| entry.numbered.seq != oldest.seq);
+        self.entries
+            .retain(|entry| entry.numbered.seq != oldest.seq);
         Some(oldest)
     }
 

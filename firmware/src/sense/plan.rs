@@ -8,7 +8,8 @@ use protocol::units::{CentiCelsius, DecimetresPerSecond, Seconds, UptimeMs};
 /// at rest stays well below.
 pub const MOVING_SPEED_DM_S: u16 = 20;
 
-/// A tracker rests when it has not moved for this long, in milliseconds: longer than a traffic light.
+/// A tracker rests when it has not moved for this long before a sample, in milliseconds: longer than a
+/// traffic light.
 pub const REST_AFTER_MS: u64 = 180_000;
 
 /// Decides the next moment to sample.
@@ -53,19 +54,15 @@ impl Plan {
 
     /// When the next sample is due.
     #[must_use]
-    pub fn due(&self, settings: &Settings, now: UptimeMs) -> UptimeMs {
-        let Some(sampled) = self.sampled else {
-            return UptimeMs::saturating(0);
-        };
-        after(sampled, self.interval(settings, now))
+    pub fn due(&self, settings: &Settings) -> UptimeMs {
+        self.sampled.map_or(UptimeMs::saturating(0), |sampled| {
+            after(sampled, self.interval(settings, sampled))
+        })
     }
 
-    fn interval(&self, settings: &Settings, now: UptimeMs) -> Seconds {
-        let moving = self.moved.is_some_and(|moved| {
-            let since = now.get().saturating_sub(moved.get());
-            since < REST_AFTER_MS
-        });
-        let calm = if moving {
+    fn interval(&self, settings: &Settings, sampled: UptimeMs) -> Seconds {
+        let moving = |moved| later(moved, REST_AFTER_MS) > sampled;
+        let calm = if self.moved.is_some_and(moving) {
             settings.sample_moving
         } else {
             settings.sample_resting
@@ -128,9 +125,9 @@ mod tests {
     #[test]
     fn the_first_sample_is_due_at_once_and_the_next_after_the_resting_interval() {
         let mut plan = Plan::new();
-        assert_eq!(plan.due(&SETTINGS, at(7)), at(0));
+        assert_eq!(plan.due(&SETTINGS), at(0));
         sample(&mut plan, 400, at(7));
-        assert_eq!(plan.due(&SETTINGS, at(7)), at(307));
+        assert_eq!(plan.due(&SETTINGS), at(307));
     }
 
     #[test]
@@ -138,10 +135,13 @@ mod tests {
         let mut plan = Plan::new();
         sample(&mut plan, 400, at(0));
         plan.note_speed(DecimetresPerSecond::saturating(19), at(10));
-        assert_eq!(plan.due(&SETTINGS, at(10)), at(300));
+        assert_eq!(plan.due(&SETTINGS), at(300));
         plan.note_speed(DecimetresPerSecond::saturating(20), at(11));
-        assert_eq!(plan.due(&SETTINGS, at(190)), at(60));
-        assert_eq!(plan.due(&SETTINGS, at(191)), at(300));
+        assert_eq!(plan.due(&SETTINGS), at(60));
+        sample(&mut plan, 400, at(190));
+        assert_eq!(plan.due(&SETTINGS), at(250));
+        sample(&mut plan, 400, at(191));
+        assert_eq!(plan.due(&SETTINGS), at(491));
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         let mut plan = Plan::new();
         for (centi, interval) in [(700, 30), (699, 300), (50, 30), (51, 300), (2_000, 30)] {
             sample(&mut plan, centi, at(0));
-            assert_eq!(plan.due(&SETTINGS, at(0)), at(interval), "{centi}");
+            assert_eq!(plan.due(&SETTINGS), at(interval), "{centi}");
         }
     }
 }
