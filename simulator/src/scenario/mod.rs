@@ -322,7 +322,7 @@ impl Default for Silence {
                 share: 0.0,
             },
             radio_minutes: [60.0, 120.0],
-            radio_for_minutes: [200.0, 240.0],
+            radio_for_minutes: [165.0, 185.0],
             asleep: Strikes {
                 at_least: 1,
                 share: 0.0,

@@ -102,7 +102,16 @@ impl Cargo {
         }
     }
 
-    /// Smallest peak of a shock that matters, in g: electronics 25, boxed pallets 50.
+    /// Class of fragility, as the plan names it.
+    #[must_use]
+    pub const fn shock_class(self) -> &'static str {
+        match self {
+            Self::Chilled | Self::Frozen => "boxed_pallets",
+            Self::Dry => "electronics",
+        }
+    }
+
+    /// Smallest peak of a shock that matters, in g.
     #[must_use]
     pub const fn shock_g(self) -> f64 {
         match self {
@@ -110,10 +119,29 @@ impl Cargo {
             Self::Dry => 25.0,
         }
     }
-}
 
-/// Smallest velocity change of a shock that matters, in m/s.
-pub const SHOCK_DELTA_V_MPS: f64 = 1.0;
+    /// Smallest velocity change of a shock that matters, in m/s: that of a half-sine of 11 ms.
+    #[must_use]
+    pub const fn shock_delta_v(self) -> f64 {
+        match self {
+            Self::Chilled | Self::Frozen => 3.434,
+            Self::Dry => 1.561,
+        }
+    }
+}
 
 /// Or smallest time above a tenth of the peak, in seconds.
 pub const SHOCK_DURATION_S: f64 = 0.020;
+
+/// Charge at or below which a battery is low, in percent.
+pub const BATTERY_LOW_PERCENT: u8 = 15;
+
+/// Longest time between readings for which the first one holds, in seconds: three times the
+/// longest sampling interval.
+pub const GAP_MAX_S: f64 = 900.0;
+
+/// Silence that is reported, in seconds.
+pub const SILENT_AFTER_S: f64 = 7_200.0;
+
+/// Time after attachment during which temperatures are not judged, in seconds.
+pub const SETTLING_S: f64 = 600.0;

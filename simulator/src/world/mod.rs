@@ -17,7 +17,9 @@ use std::ops::Range;
 use chrono::{DateTime, Utc};
 use protocol::units::UtcMs;
 
-pub use cargo::{Cargo, Limit, SHOCK_DELTA_V_MPS, SHOCK_DURATION_S};
+pub use cargo::{
+    BATTERY_LOW_PERCENT, Cargo, GAP_MAX_S, Limit, SETTLING_S, SHOCK_DURATION_S, SILENT_AFTER_S,
+};
 
 use crate::scenario::Scenario;
 use fence::Fence;

@@ -16,8 +16,8 @@ use super::{Cargo, Shipment, Tracker, World};
 use crate::scenario::{Scenario, ScenarioError, Span};
 use route::Route;
 
-/// Trackers are switched on within this many seconds, so that they do not sample in step.
-const BOOT_SPREAD_S: f64 = 60.0;
+/// Trackers are switched on within this time, so that they do not sample in step.
+const BOOT_SPREAD_MS: u32 = 60_000;
 
 /// Streams of the generator beside those of the shipments.
 const FLEET_STREAM: u64 = u64::MAX;
@@ -175,7 +175,8 @@ fn tracker(
         unit: format!("pallet-{}", member + 1),
         sscc: sscc(index as u64 + 1),
         shipment,
-        boot_s: rng.random_range(0.0..BOOT_SPREAD_S),
+        // Whole milliseconds, as uptime counts them.
+        boot_s: f64::from(rng.random_range(0..BOOT_SPREAD_MS)) / 1_000.0,
         impacts: Vec::new(),
         cell: Cell {
             percent: draw(rng, scenario.battery.percent),
