@@ -1,1 +1,7 @@
-//! End to end: real processes, brokers, faults. As a library: ledger, load, peers.
+//! End to end: what the tests of this crate share. Real processes, a ledger of promises, load.
+
+pub mod device;
+pub mod ledger;
+pub mod load;
+pub mod mqtt;
+pub mod peer;

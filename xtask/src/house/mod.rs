@@ -61,6 +61,7 @@ fn inspect_file(name: &str, text: &str) -> Vec<Fault> {
     if name.ends_with(".rs") {
         faults.extend(length(name, text));
         faults.extend(import_faults(name, text));
+        faults.extend(forged_proofs(name, text));
     }
     faults
 }
@@ -115,7 +116,8 @@ fn room_name(name: &str) -> Option<Fault> {
 }
 
 fn length(name: &str, text: &str) -> Option<Fault> {
-    if !name.contains("src/") {
+    let is_test = name.ends_with("/tests.rs") || name.contains("/tests/");
+    if !name.contains("src/") || (is_test && !name.starts_with("tests/")) {
         return None;
     }
     let lines = source::lines_without_tests(text);
@@ -166,6 +168,16 @@ fn import_faults(name: &str, text: &str) -> Vec<Fault> {
         .collect();
     faults.dedup();
     faults
+}
+
+fn forged_proofs(name: &str, text: &str) -> Vec<Fault> {
+    let (proof, mint) = plan::PROOF;
+    if name == mint {
+        return Vec::new();
+    }
+    let what = format!("`{proof}` is made by the barrier in {mint} alone");
+    let forged = source::makes(text, proof).into_iter();
+    forged.map(|line| fault(name, line, what.clone())).collect()
 }
 
 fn import_fault(
@@ -257,7 +269,7 @@ mod tests {
         assert_eq!(
             faults("gateway/src/store/mod.rs", "\nuse crate::ingest::admit;"),
             [
-                "gateway/src/store/mod.rs:2: room `store` (floor 3) imports `ingest` (floor 6): only lower floors"
+                "gateway/src/store/mod.rs:2: room `store` (floor 2) imports `ingest` (floor 5): only lower floors"
             ]
         );
         assert_eq!(
@@ -290,7 +302,7 @@ mod tests {
         assert_eq!(
             faults("gateway/src/fold/mod.rs", called),
             [
-                "gateway/src/fold/mod.rs:2: room `fold` (floor 4) imports `mqtt` (floor 6): only lower floors"
+                "gateway/src/fold/mod.rs:2: room `fold` (floor 3) imports `mqtt` (floor 5): only lower floors"
             ]
         );
         let inner = "mod tests {\n    use super::super::mqtt::session;\n}";
@@ -326,11 +338,18 @@ mod tests {
 
     #[test]
     fn durable_is_minted_in_the_store_alone() {
-        let mint = "fn f() { let d = Durable::up_to(Commit(1)); }";
-        assert_eq!(faults("gateway/src/ingest/commit.rs", mint).len(), 1);
-        let long = "fn f() { crate::receipt::Durable::up_to(Commit(1)); }";
-        assert_eq!(faults("gateway/src/ingest/commit.rs", long).len(), 1);
+        let mint = "fn f() {\n    let d = Durable(Commit(1));\n}";
+        assert_eq!(
+            faults("gateway/src/store/journal.rs", mint),
+            [
+                "gateway/src/store/journal.rs:2: `Durable` is made by the barrier in gateway/src/store/mod.rs alone"
+            ]
+        );
         assert_eq!(faults("gateway/src/store/mod.rs", mint).len(), 0);
+        assert_eq!(
+            faults("gateway/src/receipt.rs", "fn f(d: Durable) {}").len(),
+            0
+        );
     }
 
     #[test]

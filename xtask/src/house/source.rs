@@ -45,6 +45,18 @@ pub(super) fn mentions(text: &str, package: &str, module: &[String]) -> Vec<Ment
     reader.found
 }
 
+/// Lines on which a value of the tuple struct `name` is made or taken apart.
+pub(super) fn makes(text: &str, name: &str) -> Vec<usize> {
+    let words = words(text);
+    let is_made = |at: &usize| {
+        let before = at.checked_sub(1).map_or("", |before| words[before].text);
+        let after = words.get(at + 1).map_or("", |word| word.text);
+        words[*at].text == name && after == "(" && before != "struct"
+    };
+    let found = (0..words.len()).filter(is_made);
+    found.map(|at| words[at].line).collect()
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Word<'a> {
     line: usize,
