@@ -5,3 +5,4 @@ pub mod ledger;
 pub mod load;
 pub mod mqtt;
 pub mod peer;
+pub mod power;

@@ -2,13 +2,14 @@
 //! which a crate that reaches for either does not link. On the host an empty program.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(all(target_os = "none", feature = "firmware"))]
+mod tracker;
+
 #[cfg(not(target_os = "none"))]
 fn main() {}
 
 #[cfg(target_os = "none")]
 mod board {
-    use core::hint::black_box;
-
     /// The linker starts here. Calls into the crate, so that its code is really in the program.
     #[expect(
         unsafe_code,
@@ -17,14 +18,21 @@ mod board {
     #[unsafe(no_mangle)]
     extern "C" fn _start() -> ! {
         #[cfg(feature = "protocol")]
-        black_box(protocol::topic::Topic::parse(black_box("sc/1/a/readings")).is_ok());
+        {
+            let payload = core::hint::black_box(&[0_u8; 8]);
+            core::hint::black_box(protocol::batch::Batch::decode(payload).is_ok());
+        }
         #[cfg(feature = "firmware")]
-        black_box(firmware::port::Sample::NOTHING_FITTED);
-        loop {}
+        crate::tracker::run();
+        loop {
+            core::hint::spin_loop();
+        }
     }
 
     #[panic_handler]
     fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-        loop {}
+        loop {
+            core::hint::spin_loop();
+        }
     }
 }

@@ -50,7 +50,7 @@ pub(super) const PACKAGES: &[Package] = &[
         name: "thumb",
         folder: "tests/thumb",
         imports: &["protocol", "firmware"],
-        foreign: Some(&[]),
+        foreign: Some(&["heapless"]),
     },
     Package {
         name: "tests",

@@ -1,0 +1,107 @@
+//! A power cut with the real kernel: an ext4 file system in a file, shut down under a running program.
+//!
+//! `EXT4_IOC_SHUTDOWN` without flushing the log makes the kernel drop whatever it had not yet been
+//! told to make durable, and refuse everything after. Mounted again, the disk holds what a machine
+//! would find after its plug was pulled. Needs root and loop devices.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::peer::{run, skipped};
+
+/// Size of the disk: sled's segments are 8 MiB, and a test writes a few of them.
+const DISK_BYTES: u64 = 512 * 1024 * 1024;
+
+/// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`. Perl is part of every Debian base system,
+/// and this crate has no unsafe code to call ioctl with.
+const CUT: &str = "sysopen(my $disk, $ARGV[0], 0) or die \"open: $!\"; \
+    my $flags = pack('L', 2); ioctl($disk, 0x8004587D, $flags) or die \"ioctl: $!\"";
+
+/// A mounted disk. Dropping it unmounts it.
+#[derive(Debug)]
+pub struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+    mounted: bool,
+}
+
+impl Disk {
+    /// A fresh disk, mounted below `folder`; `None` where this machine does not allow it, and then the
+    /// test is skipped by name.
+    ///
+    /// # Errors
+    /// When the disk was made and could not be used.
+    pub fn create(folder: &Path) -> Result<Option<Self>> {
+        if !rustix::process::geteuid().is_root() {
+            skipped("needs root, to mount a disk of its own");
+            return Ok(None);
+        }
+        if !Path::new("/dev/loop-control").exists() {
+            skipped("needs loop devices, to mount a disk of its own");
+            return Ok(None);
+        }
+        let mut disk = Self {
+            image: folder.join("disk"),
+            mount: folder.join("mount"),
+            mounted: false,
+        };
+        fs::create_dir_all(&disk.mount)?;
+        fs::File::create(&disk.image)?.set_len(DISK_BYTES)?;
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F"])
+            .arg(&disk.image))?;
+        if let Err(error) = disk.attach() {
+            skipped(&format!("needs loop devices that mount: {error}"));
+            return Ok(None);
+        }
+        Ok(Some(disk))
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Pull the plug: from now on every write and sync on this disk fails.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn cut(&self) -> Result<()> {
+        let cut = run(Command::new("perl").args(["-e", CUT]).arg(&self.mount));
+        cut.map(drop).context("cut the power of the disk")
+    }
+
+    /// Plug in again. Every program that had files open there must have ended.
+    ///
+    /// # Errors
+    /// When the disk is still in use or cannot be mounted.
+    pub fn restore(&mut self) -> Result<()> {
+        self.detach()?;
+        self.attach()
+    }
+
+    fn attach(&mut self) -> Result<()> {
+        let mut mount = Command::new("mount");
+        run(mount.args(["-o", "loop"]).arg(&self.image).arg(&self.mount))?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn detach(&mut self) -> Result<()> {
+        run(Command::new("umount").arg(&self.mount))?;
+        self.mounted = false;
+        Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted {
+            let _ = self.detach();
+        }
+    }
+}
