@@ -2,17 +2,15 @@
 //!
 //! ```text
 //! expected  seq       the entry before, plus 1
-//!           uptime    the reading before, plus the interval before that (0 at first)
+//!           uptime    the reading before, plus the interval before that in whole seconds (0 at first)
 //!           lat, lon  on the straight line through the last two fixes, by uptime
 //!           others    the last value, however long ago
 //!
-//! entry     [word, position?, listed...]                    nothing unusual
-//!           [-9 - mask, word, seq?, states?, position?, listed...]
+//! entry     [word, listed...]                               nothing unusual
+//!           [-9 - mask, word, seq?, states?, listed...]
 //!
-//! word      temperature 0, radio, voltage, speed, course, accuracy, satellites, uptime:
-//!           zigzag differences side by side from the lowest bit, see PACKED; a group of ones
+//! word      zigzag differences side by side from the lowest bit, see PACKED; a group of ones
 //!           means: too large, listed instead
-//! position  lat + 65536 * lon, zigzag; or -1, lat, lon when one of them needs more than 16 bits
 //! mask      bit 0 seq, bit 1 states, then the fields of RARE: each is listed
 //! listed    differences of the listed fields, in field order
 //! ```
@@ -25,22 +23,24 @@ use crate::row::{
 };
 use crate::wire::{Fault, Full, Reader, WireError, Writer, error};
 
-/// Fields of the word with their widths in bits, from the lowest bit; 32 bits in all.
-///
-/// The widths hold about 95 % of the differences of a tracker on a moving truck.
-const PACKED: [(usize, u32); 8] = [
+/// Fields of the word with their widths in bits, from the lowest bit; 63 bits in all, so that the
+/// word is an `i64` of 9 bytes. The widths are those with the least bytes in all for a tracker on a
+/// moving truck: a difference that is listed instead costs 1 byte up to 23, 2 up to 255.
+const PACKED: [(usize, u32); 10] = [
     (TEMPERATURE, 4),
-    (RADIO, 4),
+    (RADIO, 3),
     (VOLTAGE, 4),
-    (SPEED, 6),
-    (COURSE, 5),
-    (ACCURACY, 4),
+    (ACCURACY, 1),
     (SATELLITES, 2),
     (UPTIME, 3),
+    (SPEED, 6),
+    (COURSE, 5),
+    (LATITUDE, 17),
+    (LONGITUDE, 18),
 ];
 
 /// Largest word.
-const WORD_MAX: i64 = u32::MAX as i64;
+const WORD_MAX: i64 = i64::MAX;
 
 /// Fields of the mask from bit 2 on.
 const RARE: [usize; 10] = [
@@ -63,13 +63,6 @@ const MASK_MAX: i64 = (1 << (MASK_FIELD_BITS + RARE.len() as u32)) - 1;
 
 /// A head of `MASKED - mask` announces a mask; it leaves -1 to -9 to the absolute kinds.
 const MASKED: i64 = -9;
-
-/// Bits of latitude and longitude in a packed position: about 360 m either way.
-const POSITION_BITS: u32 = 16;
-const POSITION_MAX: i64 = (1 << (2 * POSITION_BITS)) - 1;
-
-/// Instead of a packed position: latitude and longitude follow.
-const POSITION_APART: i64 = -1;
 
 /// Longest time a course is extrapolated over or learned from, in ms (4.6 h). It keeps the
 /// arithmetic in 64 bits: 2^33 of longitude times 2^24 of time.
@@ -120,7 +113,7 @@ impl Predictor {
         let uptime = row.values[UPTIME];
         let mut kept = *row;
         if let Some(last) = &self.last {
-            self.interval_ms = uptime - last.values[UPTIME];
+            self.interval_ms = whole_seconds(uptime - last.values[UPTIME]);
             for field in (0..READING_FIELDS).filter(|field| !row.states.has(*field)) {
                 kept.values[field] = last.values[field];
             }
@@ -147,12 +140,7 @@ impl Predictor {
         let mask = difference.mask();
         let (word, escaped) = difference.pack();
         let listed = |field: &usize| escaped & (1 << field) != 0 || mask_lists(mask, *field);
-        let position = row.states.has(LATITUDE).then(|| difference.position());
-        let head = 1 + usize::from(mask != 0);
-        let elements = head
-            + (mask & (MASK_SEQ | MASK_STATES)).count_ones() as usize
-            + position.map_or(0, |packed| if packed.is_some() { 1 } else { 3 })
-            + (0..READING_FIELDS).filter(listed).count();
+        let elements = head_elements(mask) + (0..READING_FIELDS).filter(listed).count();
         writer.array(elements)?;
         if mask != 0 {
             writer.int(MASKED - i64::from(mask))?;
@@ -163,9 +151,6 @@ impl Predictor {
         }
         if mask & MASK_STATES != 0 {
             writer.int(row.states.raw())?;
-        }
-        if let Some(packed) = position {
-            difference.write_position(writer, packed)?;
         }
         (0..READING_FIELDS)
             .filter(listed)
@@ -275,32 +260,16 @@ impl Difference {
     }
 
     /// The word, and the fields that did not fit, as a bit set.
-    fn pack(&self) -> (u32, u32) {
-        let (mut word, mut escaped, mut shift) = (0, 0, 0);
+    fn pack(&self) -> (u64, u32) {
+        let (mut word, mut escaped, mut shift) = (0_u64, 0_u32, 0);
         for (field, width) in PACKED {
             let escape = (1 << width) - 1;
-            let code = zigzag(self.values[field]).min(u64::from(escape)) as u32;
+            let code = zigzag(self.values[field]).min(escape);
             escaped |= u32::from(code == escape) << field;
             word |= code << shift;
             shift += width;
         }
         (word, escaped)
-    }
-
-    /// Latitude and longitude in one integer, if both are small.
-    fn position(&self) -> Option<u64> {
-        let [latitude, longitude] = [LATITUDE, LONGITUDE].map(|field| zigzag(self.values[field]));
-        let fits = (latitude | longitude) >> POSITION_BITS == 0;
-        fits.then_some(latitude | longitude << POSITION_BITS)
-    }
-
-    fn write_position(&self, writer: &mut Writer<'_>, packed: Option<u64>) -> Result<(), Full> {
-        if let Some(packed) = packed {
-            return writer.int(packed);
-        }
-        writer.int(POSITION_APART)?;
-        writer.int(self.values[LATITUDE])?;
-        writer.int(self.values[LONGITUDE])
     }
 
     fn read(
@@ -320,12 +289,8 @@ impl Difference {
             _ => Some(read_states(reader)?),
         };
         let (mut values, escaped) = unpack(word);
-        let mut elements = 1 + usize::from(mask != 0);
-        elements += (mask & (MASK_SEQ | MASK_STATES)).count_ones() as usize;
+        let mut elements = head_elements(mask);
         let current = states.unwrap_or(last);
-        if current.has(LATITUDE) {
-            elements += read_position(reader, &mut values)?;
-        }
         for (field, value) in values.iter_mut().enumerate() {
             let listed = escaped & (1 << field) != 0 || mask_lists(mask, field);
             if (listed || *value != 0) && !current.has(field) {
@@ -343,6 +308,12 @@ impl Difference {
             values,
         })
     }
+}
+
+/// Elements of an entry before the listed fields.
+const fn head_elements(mask: u32) -> usize {
+    let named = (mask & (MASK_SEQ | MASK_STATES)).count_ones() as usize;
+    if mask == 0 { 1 } else { 2 + named }
 }
 
 /// Mask (0 without one) and word of an entry by difference.
@@ -369,22 +340,6 @@ fn read_states(reader: &mut Reader<'_>) -> Result<States, WireError> {
     States::parse(reader.int("states", 0, States::MAX)?, at)
 }
 
-/// Reads the coordinates' differences; returns the elements read.
-fn read_position(
-    reader: &mut Reader<'_>,
-    values: &mut [i64; READING_FIELDS],
-) -> Result<usize, WireError> {
-    let packed = reader.int("position", POSITION_APART, POSITION_MAX)?;
-    if packed == POSITION_APART {
-        values[LATITUDE] = reader.any_int(name(LATITUDE))?;
-        values[LONGITUDE] = reader.any_int(name(LONGITUDE))?;
-        return Ok(3);
-    }
-    values[LATITUDE] = unzigzag(packed & ((1 << POSITION_BITS) - 1));
-    values[LONGITUDE] = unzigzag(packed >> POSITION_BITS);
-    Ok(1)
-}
-
 /// The small differences of a word, and the fields that are listed instead, as a bit set.
 fn unpack(word: i64) -> ([i64; READING_FIELDS], u32) {
     let (mut values, mut escaped, mut rest) = ([0; READING_FIELDS], 0, word);
@@ -405,6 +360,15 @@ fn mask_lists(mask: u32, field: usize) -> bool {
     (MASK_FIELD_BITS..)
         .zip(RARE)
         .any(|(bit, rare)| rare == field && mask & (1 << bit) != 0)
+}
+
+/// The interval without the jitter of waking up, which would count twice otherwise; 0 when it is
+/// negative or too long to be a rhythm.
+fn whole_seconds(interval_ms: i64) -> i64 {
+    match interval_ms {
+        0..=EXTRAPOLATION_MAX_MS => (interval_ms + 500) / 1_000 * 1_000,
+        _ => 0,
+    }
 }
 
 /// 0, -1, 1, -2, 2 ... as 0, 1, 2, 3, 4 ...

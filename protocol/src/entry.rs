@@ -160,7 +160,7 @@ impl Opened {
     /// Opens the next entry.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let offset = reader.position();
-        let count = reader.array("entry", 2, ENTRY_MAX_ELEMENTS)?;
+        let count = reader.array("entry", 1, ENTRY_MAX_ELEMENTS)?;
         let head = reader.any_int("entry kind")?;
         Ok(Self {
             offset,
