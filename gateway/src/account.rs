@@ -1,1 +1,499 @@
 //! Every counter and its reason.
+//!
+//! Two books are kept, one of records and one of statements (presence, answers to settings), and each
+//! balances: received = stored + duplicate + contested + refused, by reason. A payload that cannot be
+//! decoded counts as one received and one refused, because nobody knows how many records it held.
+//! The committer writes the books in the batch that stores what they count, so they survive a crash
+//! together. What is turned away before ingest (a connection, a foreign topic) is counted by reason
+//! beside the books.
+//!
+//! [`Reason`] is the one list of why something is refused, dropped or evicted. Each line of it holds the
+//! label of the metric, what it costs ([`Cost`], what a ledger may find missing because of it) and the
+//! sentence of the manual: a reason without one of them does not compile. `docs/reasons.md` is
+//! generated from it and compared in a test.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use protocol::record::LossReason;
+
+/// What a reason costs: where a ledger of sent and stored things finds the difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cost {
+    /// A payload that was acknowledged but holds nothing we can store; it is in the quarantine.
+    Payload,
+    /// Something that was never acknowledged; the device still has it and sends it again.
+    Retry,
+    /// A message sent without a promise (`QoS` 0, a last will, a time request): it is gone.
+    Unpromised,
+    /// Detail kept for people; no reading is missing because of it.
+    Detail,
+}
+
+impl Cost {
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::Payload => "the payload, which is in the quarantine",
+            Self::Retry => "nothing: it was not acknowledged and is sent again",
+            Self::Unpromised => "the message, which was sent without a promise",
+            Self::Detail => "detail for people; no reading",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($name:ident = $label:literal, $cost:ident, $sentence:literal;)*) => {
+        /// Why something was refused, dropped or evicted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $(#[doc = $sentence] $name,)*
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Label of the metric, in `snake_case`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// What it costs.
+            #[must_use]
+            pub const fn cost(self) -> Cost {
+                match self { $(Self::$name => Cost::$cost,)* }
+            }
+
+            /// What the manual says about it.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$name => $sentence,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    Undecodable = "undecodable", Payload, "A payload that is not what its topic promises: no CBOR, a wrong shape, or a value outside its range.";
+    WireVersion = "wire_version", Payload, "A payload of a wire version that this gateway does not know.";
+    NotForIngest = "not_for_ingest", Payload, "A payload on a topic that carries nothing to store.";
+    QuarantineFull = "quarantine_full", Detail, "A refused payload of which only digest, length and count are kept, because the quarantine is full.";
+    ConnectionsFull = "connections_full", Retry, "As many connections as allowed are open.";
+    ConnectTimeout = "connect_timeout", Retry, "No whole CONNECT came in time.";
+    Malformed = "malformed", Retry, "Bytes that are no MQTT packet.";
+    Protocol = "protocol", Retry, "An MQTT packet that is not allowed here and now.";
+    PacketTooLarge = "packet_too_large", Retry, "An MQTT packet larger than the maximum packet size.";
+    Version = "version", Retry, "Neither MQTT 5 nor 3.1.1.";
+    ClientId = "client_id", Retry, "The client id is no device id.";
+    Credentials = "credentials", Retry, "The credentials were not accepted.";
+    AuthenticationMethod = "authentication_method", Retry, "Enhanced authentication was asked for, which is not offered.";
+    KeepAlive = "keep_alive", Retry, "Nothing was heard for one and a half keep-alives.";
+    ReceiveMaximum = "receive_maximum", Retry, "More unacknowledged publications than the receive maximum.";
+    ForeignTopic = "foreign_topic", Retry, "A topic of another device.";
+    UnknownTopic = "unknown_topic", Retry, "A topic that is none of ours, or one that goes the other way.";
+    UnknownFilter = "unknown_filter", Retry, "A subscription on which nothing is ever sent.";
+    QosTwo = "qos_two", Retry, "QoS 2 was asked for, which is not offered.";
+    Retain = "retain", Retry, "A retained message was sent, which is not offered.";
+    Wildcard = "wildcard", Retry, "A wildcard subscription was asked for, which is not offered.";
+    SharedSubscription = "shared_subscription", Retry, "A shared subscription was asked for, which is not offered.";
+    SubscriptionIdentifier = "subscription_identifier", Retry, "A subscription identifier was sent, which is not offered.";
+    TopicAlias = "topic_alias", Retry, "A topic alias was used, which is not offered.";
+    SessionStore = "session_store", Retry, "The session could not be loaded or made durable.";
+    SessionsFull = "sessions_full", Retry, "The store holds as many sessions as it may.";
+    Takeover = "takeover", Retry, "The device's connection before did not end in time.";
+    SlowReader = "slow_reader", Retry, "The client did not take what was written to it in time.";
+    QosZeroDropped = "qos_zero_dropped", Unpromised, "A QoS 0 publication came while the way to the journal was full.";
+    TimeRequest = "time_request", Unpromised, "A time request that cannot be read, or that nobody listens for.";
+    DownlinkTooLarge = "downlink_too_large", Unpromised, "A message for the device was larger than the size it accepts.";
+    WillDropped = "will_dropped", Unpromised, "A last will found no way to the journal.";
+}
+
+/// Which book.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// Readings, alarms and the device's records about itself.
+    Records,
+    /// Presence and answers to settings.
+    Statements,
+}
+
+/// Received, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Book {
+    /// Everything that came.
+    pub received: u64,
+    /// New, and in the store.
+    pub stored: u64,
+    /// Known already, with the same content.
+    pub duplicate: u64,
+    /// Known already, with another content.
+    pub contested: u64,
+    /// Not stored, and why.
+    pub refused: BTreeMap<Reason, u64>,
+}
+
+impl Book {
+    /// Whether everything received is explained.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        let refused: u64 = self.refused.values().sum();
+        self.received == self.stored + self.duplicate + self.contested + refused
+    }
+
+    /// One thing came and was refused.
+    pub fn refuse(&mut self, reason: Reason) {
+        self.received += 1;
+        *self.refused.entry(reason).or_default() += 1;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.stored += other.stored;
+        self.duplicate += other.duplicate;
+        self.contested += other.contested;
+        for (reason, count) in &other.refused {
+            *self.refused.entry(*reason).or_default() += count;
+        }
+    }
+}
+
+/// Counts, of one commit or since the store began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The book of records.
+    pub records: Book,
+    /// The book of statements.
+    pub statements: Book,
+    /// Records that came without a promise (`QoS` 0), whatever became of them.
+    pub records_unpromised: u64,
+    /// Records that devices say are gone, by the device's reason.
+    pub declared_lost: BTreeMap<LossReason, u64>,
+    /// Refused, dropped or evicted outside the books, by reason.
+    pub elsewhere: BTreeMap<Reason, u64>,
+}
+
+impl Tally {
+    /// The book of a subject.
+    pub const fn book(&mut self, subject: Subject) -> &mut Book {
+        match subject {
+            Subject::Records => &mut self.records,
+            Subject::Statements => &mut self.statements,
+        }
+    }
+
+    /// Adds the counts of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.records.add(&other.records);
+        self.statements.add(&other.statements);
+        self.records_unpromised += other.records_unpromised;
+        for (reason, count) in &other.declared_lost {
+            *self.declared_lost.entry(*reason).or_default() += count;
+        }
+        for (reason, count) in &other.elsewhere {
+            *self.elsewhere.entry(*reason).or_default() += count;
+        }
+    }
+
+    /// For tests and checks: every book balances.
+    ///
+    /// # Panics
+    /// When one does not, naming it.
+    pub fn assert_balanced(&self) {
+        assert!(self.records.balances(), "records: {:?}", self.records);
+        assert!(
+            self.statements.balances(),
+            "statements: {:?}",
+            self.statements
+        );
+    }
+}
+
+/// The counters of a running gateway. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Account(Arc<Mutex<Tally>>);
+
+impl Account {
+    /// Goes on from counts kept earlier.
+    #[must_use]
+    pub fn resume(kept: Tally) -> Self {
+        Self(Arc::new(Mutex::new(kept)))
+    }
+
+    /// Counts something refused, dropped or evicted outside the books.
+    pub fn count(&self, reason: Reason) {
+        *self.lock().elsewhere.entry(reason).or_default() += 1;
+    }
+
+    /// Adds the counts of a commit once it is applied.
+    pub fn add(&self, tally: &Tally) {
+        self.lock().add(tally);
+    }
+
+    /// The counts now.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        // Plain numbers: a panic while they were held left none of them half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One number for `/metrics` and for the store: name without the `supercargo_` prefix, at most one label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Name, in the manner of Prometheus.
+    pub name: &'static str,
+    /// Label and its value.
+    pub label: Option<(&'static str, &'static str)>,
+    /// What it counts.
+    pub help: &'static str,
+    /// How many since the store began.
+    pub value: u64,
+}
+
+impl Tally {
+    /// Every counter, including those that are zero.
+    pub fn samples(&self) -> impl Iterator<Item = Sample> {
+        let mut samples = Vec::new();
+        let mut records = self.records.clone();
+        let mut statements = self.statements.clone();
+        for (names, book) in [(&RECORDS, &mut records), (&STATEMENTS, &mut statements)] {
+            each_of_book(names, book, &mut |sample, value| {
+                samples.push(sample.with(*value))
+            });
+        }
+        let mut rest = self.clone();
+        each_beside(&mut rest, &mut |sample, value| {
+            samples.push(sample.with(*value))
+        });
+        samples.into_iter()
+    }
+
+    /// The counters as they are kept in the store: name and label to value.
+    #[must_use]
+    pub fn kept(&self) -> BTreeMap<String, u64> {
+        let samples = self.samples().filter(|sample| sample.value > 0);
+        samples.map(|sample| (sample.key(), sample.value)).collect()
+    }
+
+    /// The counts that were kept. Names that this version does not know are left out.
+    #[must_use]
+    pub fn from_kept(kept: &BTreeMap<String, u64>) -> Self {
+        let mut tally = Self::default();
+        let mut read = |sample: Sample, value: &mut u64| {
+            *value = kept.get(&sample.key()).copied().unwrap_or_default();
+        };
+        each_of_book(&RECORDS, &mut tally.records, &mut read);
+        each_of_book(&STATEMENTS, &mut tally.statements, &mut read);
+        each_beside(&mut tally, &mut read);
+        tally
+    }
+}
+
+impl Sample {
+    const fn new(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            label: None,
+            help,
+            value: 0,
+        }
+    }
+
+    const fn labelled(mut self, label: &'static str, value: &'static str) -> Self {
+        self.label = Some((label, value));
+        self
+    }
+
+    const fn with(mut self, value: u64) -> Self {
+        self.value = value;
+        self
+    }
+
+    fn key(&self) -> String {
+        match self.label {
+            None => self.name.to_owned(),
+            Some((_, value)) => format!("{}/{value}", self.name),
+        }
+    }
+}
+
+/// Names and help texts of a book's counters, in the order of its fields.
+type Names = [(&'static str, &'static str); 5];
+
+const RECORDS: Names = [
+    (
+        "records_received_total",
+        "Records that came from devices, and payloads that could not be decoded.",
+    ),
+    (
+        "records_stored_total",
+        "Records that were new and are in the store.",
+    ),
+    (
+        "records_duplicate_total",
+        "Records that were known already, with the same content.",
+    ),
+    (
+        "records_contested_total",
+        "Records that were known already, with another content.",
+    ),
+    (
+        "records_refused_total",
+        "Payloads of records that were refused.",
+    ),
+];
+
+const STATEMENTS: Names = [
+    (
+        "statements_received_total",
+        "Births, goodbyes, last wills and answers to settings that came from devices.",
+    ),
+    (
+        "statements_stored_total",
+        "Statements that are in the store.",
+    ),
+    (
+        "statements_duplicate_total",
+        "Statements that were known already; always 0, the newest is kept.",
+    ),
+    (
+        "statements_contested_total",
+        "Contested statements; always 0, the newest is kept.",
+    ),
+    (
+        "statements_refused_total",
+        "Payloads of statements that were refused.",
+    ),
+];
+
+fn each_of_book(names: &Names, book: &mut Book, visit: &mut dyn FnMut(Sample, &mut u64)) {
+    let [received, stored, duplicate, contested, refused] =
+        names.map(|(name, help)| Sample::new(name, help));
+    visit(received, &mut book.received);
+    visit(stored, &mut book.stored);
+    visit(duplicate, &mut book.duplicate);
+    visit(contested, &mut book.contested);
+    each_reason(&refused, &mut book.refused, visit);
+}
+
+fn each_beside(tally: &mut Tally, visit: &mut dyn FnMut(Sample, &mut u64)) {
+    let unpromised = "Records that came at QoS 0, outside the promise of a PUBACK.";
+    visit(
+        Sample::new("records_unpromised_total", unpromised),
+        &mut tally.records_unpromised,
+    );
+    let lost = "Records that devices say are gone, by the device's reason.";
+    for reason in LOSS_REASONS {
+        let sample = Sample::new("records_declared_lost_total", lost);
+        let count = tally.declared_lost.entry(reason).or_default();
+        visit(sample.labelled("reason", loss_label(reason)), count);
+    }
+    tally.declared_lost.retain(|_, count| *count > 0);
+    let elsewhere = "Refused, dropped or evicted outside the books of records and statements.";
+    let sample = Sample::new("refusals_total", elsewhere);
+    each_reason(&sample, &mut tally.elsewhere, visit);
+}
+
+fn each_reason(
+    sample: &Sample,
+    counts: &mut BTreeMap<Reason, u64>,
+    visit: &mut dyn FnMut(Sample, &mut u64),
+) {
+    for reason in Reason::ALL {
+        let sample = sample.clone().labelled("reason", reason.as_str());
+        visit(sample, counts.entry(*reason).or_default());
+    }
+    counts.retain(|_, count| *count > 0);
+}
+
+const LOSS_REASONS: [LossReason; 4] = [
+    LossReason::RoutineFull,
+    LossReason::AlarmsFull,
+    LossReason::Corrupt,
+    LossReason::PowerCut,
+];
+
+const fn loss_label(reason: LossReason) -> &'static str {
+    match reason {
+        LossReason::RoutineFull => "routine_full",
+        LossReason::AlarmsFull => "alarms_full",
+        LossReason::Corrupt => "corrupt",
+        LossReason::PowerCut => "power_cut",
+    }
+}
+
+/// The manual's page about reasons, `docs/reasons.md`.
+#[must_use]
+pub fn manual() -> String {
+    let mut page = String::from(
+        "# Why something is refused, dropped or evicted\n\n\
+         Generated from `gateway/src/account.rs` and compared with it in a test.\n\n\
+         | `reason` | What happened | What it costs |\n|---|---|---|\n",
+    );
+    for reason in Reason::ALL {
+        let (sentence, cost) = (reason.sentence(), reason.cost().sentence());
+        // Writing into a string cannot fail.
+        let _ = writeln!(page, "| `{}` | {sentence} | {cost} |", reason.as_str());
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally() -> Tally {
+        let mut tally = Tally::default();
+        tally.records.received = 9;
+        tally.records.stored = 4;
+        tally.records.duplicate = 3;
+        tally.records.contested = 2;
+        tally.records.refuse(Reason::Undecodable);
+        tally.statements.refuse(Reason::WireVersion);
+        tally.records_unpromised = 2;
+        tally.declared_lost.insert(LossReason::Corrupt, 7);
+        tally.elsewhere.insert(Reason::ClientId, 5);
+        tally
+    }
+
+    #[test]
+    fn counts_survive_being_kept() {
+        assert_eq!(Tally::from_kept(&tally().kept()), tally());
+        assert_eq!(Tally::from_kept(&BTreeMap::new()), Tally::default());
+    }
+
+    #[test]
+    fn a_record_that_nothing_explains_unbalances_its_book() {
+        tally().assert_balanced();
+        let mut unbalanced = tally();
+        unbalanced.records.received += 1;
+        assert!(!unbalanced.records.balances());
+    }
+
+    #[test]
+    fn every_counter_has_a_name_of_its_own() {
+        let keys: Vec<String> = tally().samples().map(|sample| sample.key()).collect();
+        let unique: std::collections::BTreeSet<&String> = keys.iter().collect();
+        assert_eq!(unique.len(), keys.len());
+        let total: u64 = tally().samples().map(|sample| sample.value).sum();
+        let expected = 10 + 4 + 3 + 2 + 1 + 1 + 1 + 2 + 7 + 5;
+        assert_eq!(total, expected);
+    }
+
+    #[test]
+    fn the_manual_lists_the_reasons_as_they_are() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reasons.md");
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            written,
+            manual(),
+            "write the right-hand text to docs/reasons.md"
+        );
+    }
+}

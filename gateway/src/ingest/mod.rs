@@ -1,1 +1,11 @@
-//! Payload to journal.
+//! Payload to journal: decode, admit, commit.
+//!
+//! The pipeline makes one bounded channel of [`crate::receipt::Publication`]s, gives its sending end to the
+//! sessions, and its receiving end to [`commit::Committer::spawn`].
+
+pub mod admit;
+pub mod commit;
+pub mod decode;
+pub mod missing;
+mod runs;
+mod unfolded;

@@ -4,17 +4,20 @@
 //! i| device 0 0 p            presence: last birth, goodbye or last will
 //! i| device 0 0 a            last answer to settings
 //! i| device 0 0 o            oldest key still queued on the device, as last stated
+//! i| device 0 0 t epoch boot     last number used in a boot, as the next boot states
 //! i| device 0 0 l epoch boot first   records the device says are gone -> last, count, reason
 //! ```
 
 use std::ops::ControlFlow;
 
-use protocol::key::{DeviceId, RecordKey, Seq};
+use protocol::key::{DeviceId, Epoch, RecordKey, Seq};
 use protocol::units::UtcMs;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::key::{Key, Kind, split_part, split_record};
+pub use super::quarantine::Octets;
+use super::seen::BootId;
 use super::table::{decode, encode};
 use super::{Batch, Order, Span, Store, StoreError, row_error, successor};
 
@@ -35,7 +38,7 @@ pub struct Stated {
     /// Gateway's time at admission, milliseconds since 1970.
     pub received_at_ms: i64,
     /// As received.
-    pub payload: Vec<u8>,
+    pub payload: Octets,
 }
 
 /// What a device last said about its queues.
@@ -43,6 +46,8 @@ pub struct Stated {
 pub struct Pending {
     /// When the gateway heard it.
     pub received_at: UtcMs,
+    /// Epoch of the batch that said it.
+    pub epoch: Epoch,
     /// Least key that still waited in any of its queues, that of the statement included.
     pub oldest: RecordKey,
 }
@@ -95,7 +100,8 @@ pub fn note_pending(
     pending: Pending,
 ) -> Result<(), StoreError> {
     let RecordKey { epoch, boot, seq } = pending.oldest;
-    let row = (pending.received_at.get(), epoch.0, boot.0, seq.0);
+    let heard = (pending.received_at.get(), pending.epoch.0);
+    let row = (heard, (epoch.0, boot.0, seq.0));
     let value = encode(KIND, device, &row)?;
     batch.put(pending_key(device), value);
     Ok(())
@@ -106,11 +112,56 @@ pub fn note_pending(
 /// # Errors
 /// When it cannot be read or is damaged.
 pub fn pending(store: &Store, device: &DeviceId) -> Result<Option<Pending>, StoreError> {
-    let row: Option<(i64, u64, u32, u32)> = read(store, device, &pending_key(device))?;
-    Ok(row.map(|(received_at, epoch, boot, seq)| Pending {
-        received_at: UtcMs::saturating(received_at),
-        oldest: RecordKey::new(epoch, boot, seq),
-    }))
+    type Row = ((i64, u64), (u64, u32, u32));
+    let row: Option<Row> = read(store, device, &pending_key(device))?;
+    Ok(
+        row.map(|((received_at, heard), (epoch, boot, seq))| Pending {
+            received_at: UtcMs::saturating(received_at),
+            epoch: Epoch(heard),
+            oldest: RecordKey::new(epoch, boot, seq),
+        }),
+    )
+}
+
+/// Notes the last number used in a boot, as the boot after it states.
+///
+/// # Errors
+/// Never in practice: the row is small.
+pub fn note_end(batch: &mut Batch, boot: &BootId, last: Seq) -> Result<(), StoreError> {
+    let value = encode(KIND, &boot.device, &last.0)?;
+    batch.put(end_key(boot), value);
+    Ok(())
+}
+
+/// The last number used in a boot, if the boot after it was heard.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn end(store: &Store, boot: &BootId) -> Result<Option<Seq>, StoreError> {
+    let last: Option<u32> = read(store, &boot.device, &end_key(boot))?;
+    Ok(last.map(Seq))
+}
+
+/// Visits the boots whose last number is known, in key order, until `visit` breaks.
+///
+/// # Errors
+/// When a row cannot be read, or `visit` fails.
+pub fn each_end(
+    store: &Store,
+    device: &DeviceId,
+    mut visit: impl FnMut(BootId) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let prefix = Key::device(Kind::Device, device).tail("t");
+    store.walk(&prefix, None, |rest, _| {
+        // Padded with a sequence number, the rest of the key reads like that of a record.
+        let padded = split_record(&[rest, &[0; 4]].concat());
+        let key = padded.ok_or_else(|| row_error(KIND, device, "end without boot"))?;
+        visit(BootId {
+            device: device.clone(),
+            epoch: key.epoch,
+            boot: key.boot,
+        })
+    })
 }
 
 /// Notes records a device says are gone. A second statement about the same first key replaces the
@@ -206,6 +257,77 @@ fn pending_key(device: &DeviceId) -> Key {
     Key::device(Kind::Device, device).tail("o")
 }
 
+fn end_key(boot: &BootId) -> Key {
+    let prefix = Key::device(Kind::Device, &boot.device).tail("t");
+    prefix.u64(boot.epoch.0).u32(boot.boot.0)
+}
+
 fn lost_prefix(device: &DeviceId) -> Key {
     Key::device(Kind::Device, device).tail("l")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory;
+
+    #[test]
+    fn what_a_device_states_replaces_what_it_stated_before() {
+        let store = memory::store();
+        let device: DeviceId = "t".parse().unwrap();
+        for (seq, payload) in [(1, b"old".as_slice()), (9, b"new")] {
+            let mut batch = Batch::default();
+            let said = Stated {
+                received_at_ms: i64::from(seq),
+                payload: Octets(payload.to_vec()),
+            };
+            state(&mut batch, &device, Field::Presence, &said).unwrap();
+            let pending = Pending {
+                received_at: UtcMs::saturating(i64::from(seq)),
+                epoch: Epoch(u64::MAX),
+                oldest: RecordKey::new(u64::MAX, 2, seq),
+            };
+            note_pending(&mut batch, &device, pending).unwrap();
+            store.apply(batch).unwrap();
+        }
+        let said = stated(&store, &device, Field::Presence).unwrap().unwrap();
+        assert_eq!(said.payload.0, b"new");
+        assert_eq!(
+            stated(&store, &device, Field::SettingsAnswer).unwrap(),
+            None
+        );
+        let pending = pending(&store, &device).unwrap().unwrap();
+        assert_eq!(pending.oldest, RecordKey::new(u64::MAX, 2, 9));
+        assert_eq!(pending.epoch, Epoch(u64::MAX));
+    }
+
+    #[test]
+    fn losses_come_back_in_key_order_and_a_longer_one_replaces_the_shorter() {
+        let store = memory::store();
+        let device: DeviceId = "t".parse().unwrap();
+        let lost = |boot, first, last, count| Lost {
+            first: RecordKey::new(1, boot, first),
+            last: Seq(last),
+            count,
+        };
+        let mut batch = Batch::default();
+        for one in [lost(2, 0, 1, 2), lost(1, 5, 6, 2), lost(1, 5, 9, 4)] {
+            note_lost(&mut batch, &device, one).unwrap();
+        }
+        store.apply(batch).unwrap();
+        let mut found = Vec::new();
+        each_lost(&store, &device, |lost| {
+            found.push(lost);
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        assert_eq!(found, [lost(1, 5, 9, 4), lost(2, 0, 1, 2)]);
+        let mut devices = Vec::new();
+        each(&store, |device| {
+            devices.push(device);
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        assert_eq!(devices, [device]);
+    }
 }

@@ -8,7 +8,7 @@
 //! e| shipment 0 0 event                  view
 //! o| sink 0 0 seq u64                    outbox pointer
 //! x| sink 0 0 event                      last revision the sink confirmed
-//! q| number u64                          quarantine
+//! q| 00 number u64, or 01 device         quarantine
 //! a| name                                audit
 //! c| client                              MQTT session
 //! w| device                              desired settings
@@ -94,6 +94,11 @@ impl Key {
 
     pub(super) fn u32(mut self, value: u32) -> Self {
         self.0.extend_from_slice(&value.to_be_bytes());
+        self
+    }
+
+    pub(super) fn u8(mut self, value: u8) -> Self {
+        self.0.push(value);
         self
     }
 

@@ -52,10 +52,13 @@ pub mod table;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::watch;
 
 use self::key::Key;
 use self::table::Table;
@@ -294,12 +297,21 @@ impl StoreError {
 #[derive(Clone)]
 pub struct Store(Arc<Shared>);
 
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let newest = self.newest_commit();
+        f.debug_struct("Store")
+            .field("newest_commit", &newest)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     engine: Box<dyn Engine>,
     /// Newest commit applied, durable or not.
     applied: AtomicU64,
     /// Newest commit the fold has taken.
-    folded: AtomicU64,
+    folded: watch::Sender<Commit>,
     /// First failure of a write or sync.
     failure: OnceLock<(&'static str, String)>,
     /// Serialises batches, and while a backup runs notes the keys they touch.
@@ -328,7 +340,7 @@ impl Store {
         let store = Self(Arc::new(Shared {
             engine,
             applied: AtomicU64::new(0),
-            folded: AtomicU64::new(0),
+            folded: watch::Sender::new(Commit(0)),
             failure: OnceLock::new(),
             writer: Mutex::default(),
         }));
@@ -336,7 +348,7 @@ impl Store {
         let newest = journal::newest_commit(&store)?;
         store.0.applied.store(newest.0, Ordering::SeqCst);
         let folded = journal::newest_folded(&store)?;
-        store.0.folded.store(folded.0, Ordering::SeqCst);
+        store.0.folded.send_replace(folded);
         Ok(store)
     }
 
@@ -357,7 +369,7 @@ impl Store {
             self.0.applied.fetch_max(commit.0, Ordering::SeqCst);
         }
         if let Some(folded) = batch.folded {
-            self.0.folded.fetch_max(folded.0, Ordering::SeqCst);
+            self.0.folded.send_replace(folded);
         }
         if let Some(touched) = &mut writer.touched {
             touched.extend(batch.writes.into_keys());
@@ -387,7 +399,13 @@ impl Store {
     /// Newest commit the fold has taken; what came later is in the journal.
     #[must_use]
     pub fn newest_folded(&self) -> Commit {
-        Commit(self.0.folded.load(Ordering::SeqCst))
+        *self.0.folded.borrow()
+    }
+
+    /// Tells when the fold takes commits.
+    #[must_use]
+    pub fn watch_folded(&self) -> watch::Receiver<Commit> {
+        self.0.folded.subscribe()
     }
 
     /// Bytes on disk.

@@ -74,6 +74,20 @@ pub fn at_or_after(
     runs(store, boot, &span)
 }
 
+/// The run that begins at `first`, if one does.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn beginning_at(store: &Store, boot: &BootId, first: Seq) -> Result<Option<Run>, StoreError> {
+    let Some(value) = store.value(&key(boot, first))? else {
+        return Ok(None);
+    };
+    let last = number(&value).filter(|last| *last >= first);
+    let last =
+        last.ok_or_else(|| row_error("seen run", &boot.device, "not two numbers in order"))?;
+    Ok(Some(Run { first, last }))
+}
+
 /// The boot behind `behind` in order of device, epoch and boot, of the given device.
 ///
 /// # Errors
