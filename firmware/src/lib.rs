@@ -5,6 +5,7 @@
 //! asked what to publish; it never waits and never sees a socket. [`link`] carries its messages.
 #![cfg_attr(not(test), no_std)]
 
+pub mod config;
 pub mod gnss;
 pub mod link;
 pub mod outbox;

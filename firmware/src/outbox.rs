@@ -9,12 +9,12 @@ use protocol::status::{Birth, SettingsAck, Status};
 use protocol::topic::Channel;
 use protocol::units::UptimeMs;
 
+use crate::config::Config;
 use crate::port::{ConnectionId, Entropy, MESSAGE_MAX_BYTES, Message, Token, WINDOW_MESSAGES};
 use crate::queue::counter::Counter;
 use crate::queue::{BATCH_RECORDS_MAX, Lane, Queues, ROUTINE_IN_FLIGHT_MAX};
 use crate::sense::plan::after;
 use crate::time::Timekeeper;
-use crate::tracker::Config;
 
 /// Open messages that routine readings may take, so that an alarm always finds a place.
 pub const ROUTINE_WINDOW_MESSAGES: usize = WINDOW_MESSAGES - 2;

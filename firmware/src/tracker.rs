@@ -12,12 +12,9 @@
 use protocol::downlink::{Settings, TimeReply};
 use protocol::key::{DeviceId, RecordKey, Seq};
 use protocol::reading::{Measured, Missing, Reading};
-use protocol::record::{
-    Alarm, AlarmKind, BootRecord, Numbered, Record, ResetCause, SettingsRecord, Shock,
-};
-use protocol::status::HARDWARE_MAX_BYTES;
+use protocol::record::{Alarm, AlarmKind, BootRecord, Numbered, Record, SettingsRecord, Shock};
 use protocol::topic::Channel;
-use protocol::units::{MilliG, UptimeMs, UtcMs};
+use protocol::units::{MilliG, UptimeMs};
 
 use crate::gnss::fix::Receiver;
 use crate::outbox::{Outbox, Speaker};
@@ -30,29 +27,13 @@ use crate::sense::shock::{Aggregate, Report, is_shock, magnitude};
 use crate::settings::InForce;
 use crate::time::Timekeeper;
 
+pub use crate::config::Config;
 pub use crate::queue::{Account, Counters};
 pub use crate::sense::shock::Burst;
 
 /// Time between checkpoints of the counters, in milliseconds: with two pages that is 4,400 erasures of
 /// each in a year, against 100,000 that flash endures.
 pub const CHECKPOINT_INTERVAL_MS: u64 = 3_600_000;
-
-/// What a tracker is told when it is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Who it is.
-    pub device: DeviceId,
-    /// Board name.
-    pub hardware: heapless::String<HARDWARE_MAX_BYTES>,
-    /// Firmware version: major, minor, patch.
-    pub version: [u8; 3],
-    /// When the firmware was built: no true time is earlier.
-    pub build_time: UtcMs,
-    /// Why the device started.
-    pub cause: ResetCause,
-    /// Whether there is a satellite receiver.
-    pub gnss_fitted: bool,
-}
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
