@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod device;
+pub mod expect;
 pub mod fleet;
 pub mod plan;
 pub mod scenario;

@@ -66,7 +66,12 @@ fn publish(body: &[u8], received: &Received) -> Option<Vec<u8>> {
     assert!(properties < 0x80, "the peer reads short properties only");
     let payload = body[topic_end + 3 + properties..].to_vec();
     let key = (topic.device.to_string(), topic.channel);
-    received.lock().unwrap().entry(key).or_default().push(payload);
+    received
+        .lock()
+        .unwrap()
+        .entry(key)
+        .or_default()
+        .push(payload);
     Some(vec![0x40, 2, id[0], id[1]])
 }
 
@@ -96,9 +101,9 @@ async fn drive(scenario: &Scenario, event_s: i64, speed: u32) -> (World, Receive
 /// Every record by (device, sequence number).
 fn records(received: &Received) -> BTreeMap<(String, u32), Record> {
     let received = received.lock().unwrap();
-    let batches = received.iter().filter(|((_, channel), _)| {
-        matches!(channel, Channel::Readings | Channel::Alarms)
-    });
+    let batches = received
+        .iter()
+        .filter(|((_, channel), _)| matches!(channel, Channel::Readings | Channel::Alarms));
     let mut records = BTreeMap::new();
     for ((device, _), payloads) in batches {
         for payload in payloads {
@@ -123,7 +128,9 @@ async fn a_thousandfold_fleet_of_24_delivers_every_sample_it_made() {
     // Twelve an hour at rest, sixty on the road.
     assert!(totals.sampled > 24 * 6 * 12, "{totals:?}");
     let records = records(&received);
-    let readings = records.values().filter(|record| matches!(record, Record::Reading(_)));
+    let readings = records
+        .values()
+        .filter(|record| matches!(record, Record::Reading(_)));
     assert_eq!(readings.count() as u64, totals.confirmed);
     let devices: BTreeSet<&String> = records.keys().map(|(device, _)| device).collect();
     assert_eq!(devices.len(), world.trackers.len());
@@ -158,7 +165,10 @@ async fn hard_impacts_are_reported_and_bumps_are_not() {
     let records = records(&received);
     for tracker in &world.trackers {
         let limit_g = world.shipment_of(tracker).cargo.shock_g();
-        let felt = tracker.impacts.iter().filter(|impact| impact.at_s < 7.0 * 3_600.0);
+        let felt = tracker
+            .impacts
+            .iter()
+            .filter(|impact| impact.at_s < 7.0 * 3_600.0);
         let hard = felt.filter(|impact| impact.peak_g > limit_g).count();
         let shocks = records.iter().filter(|((device, _), record)| {
             let shock = |alarm: &protocol::record::Alarm| alarm.kind == AlarmKind::Shock;

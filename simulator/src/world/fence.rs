@@ -69,6 +69,12 @@ impl Fence {
     }
 }
 
+/// Distance of `point` from the straight line between two others, in metres.
+#[must_use]
+pub fn segment_distance_m(from: Point, to: Point, point: Point) -> f64 {
+    edge_distance_m(from.metres_from(point), to.metres_from(point))
+}
+
 /// Where `beyond` turns true between `inner` (false) and `outer` (true), to a millimetre.
 fn bisect(mut inner: f64, mut outer: f64, beyond: impl Fn(f64) -> bool) -> f64 {
     while (outer - inner).abs() > 1e-3 {
@@ -100,6 +106,9 @@ fn polygon_distance_m(corners: &[Point], point: Point) -> f64 {
 fn edge_distance_m(a: (f64, f64), b: (f64, f64)) -> f64 {
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let length2 = dx * dx + dy * dy;
+    if length2 == 0.0 {
+        return a.0.hypot(a.1);
+    }
     let share = (-(a.0 * dx + a.1 * dy) / length2).clamp(0.0, 1.0);
     (a.0 + share * dx).hypot(a.1 + share * dy)
 }
