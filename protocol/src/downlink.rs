@@ -373,3 +373,49 @@ pub struct TimeReply {
     /// How far the gateway's clock may be off.
     pub uncertainty: Milliseconds,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_fields_and_its_defaults_are_those_of_a_device() {
+        for (range, field) in SETTINGS_RANGES.iter().zip(SettingsField::ALL) {
+            assert_eq!(range.field, field);
+            assert_eq!(
+                range.default,
+                Settings::DEFAULT.raw(field),
+                "{}",
+                range.name
+            );
+            assert!(range.default.is_some() || range.optional, "{}", range.name);
+        }
+        assert_eq!(Settings::DEFAULT.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_outside_its_range_is_refused_with_the_range() {
+        let settings = Settings {
+            sample_moving: Seconds::saturating(4),
+            ..Settings::DEFAULT
+        };
+        let refusal = SettingsRefusal::OutOfRange {
+            field: SettingsField::SampleMoving,
+            value: 4,
+            min: 5,
+            max: 3_600,
+        };
+        assert_eq!(settings.validate(), Err(refusal));
+    }
+
+    #[test]
+    fn crossed_temperature_limits_are_refused() {
+        let limit = Some(CentiCelsius::saturating(200));
+        let settings = Settings {
+            temperature_above: limit,
+            temperature_below: limit,
+            ..Settings::DEFAULT
+        };
+        assert_eq!(settings.validate(), Err(SettingsRefusal::LimitsCrossed));
+    }
+}

@@ -15,7 +15,7 @@ use crate::units::{MilliG, Unit, UptimeMs};
 use crate::wire::{Fault, Full, Reader, WireError, Writer, error};
 use crate::{WIRE_VERSION, message};
 
-/// Longest encoding of one record, in bytes. The longest is an alarm of the most extreme values.
+/// Longest encoding of one record, in bytes. The longest is a reading with every value at its extreme.
 pub const RECORD_MAX_BYTES: usize = 112;
 
 /// Kinds as they stand first in an entry; -7 to -9 are free for later kinds.
@@ -412,6 +412,80 @@ fn read_shock(reader: &mut Reader<'_>) -> Result<Option<Shock>, WireError> {
         got => {
             let (got, max) = (got as u64, SHOCK_ELEMENTS as u64);
             Err(error("shock", at, Fault::Count { got, min: max, max }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{Battery, Door, FixQuality, Measured, Position};
+    use crate::units::{Dbm, Latitude, Longitude};
+
+    /// The value of a unit that takes most bytes.
+    fn extreme<T: Unit>() -> T {
+        T::from_raw(T::MAX).unwrap()
+    }
+
+    fn widest_reading() -> Reading {
+        Reading {
+            uptime: extreme(),
+            position: Measured::Value(Position {
+                latitude: Latitude::saturating(i64::MIN),
+                longitude: Longitude::saturating(i64::MIN),
+                accuracy: extreme(),
+                speed: extreme(),
+                course: Measured::Value(extreme()),
+                quality: FixQuality::DeadReckoning,
+                satellites: u8::MAX,
+                age: extreme(),
+            }),
+            temperatures: [Measured::Value(extreme()); 4],
+            humidity: Measured::Value(extreme()),
+            battery: Measured::Value(Battery {
+                voltage: extreme(),
+                charge: extreme(),
+            }),
+            tilt: Measured::Value(extreme()),
+            light: Measured::Value(extreme()),
+            door: Measured::Value(Door::Open),
+            radio: Measured::Value(Dbm::saturating(i64::MIN)),
+        }
+    }
+
+    #[test]
+    fn the_most_extreme_records_fit_the_bound() {
+        let (uptime, key) = (extreme(), RecordKey::new(u64::MAX, u32::MAX, u32::MAX));
+        let shock = Shock {
+            peak: [extreme(); 3],
+            duration: Some(extreme()),
+            delta_v: Some(extreme()),
+        };
+        let records = [
+            Record::Reading(widest_reading()),
+            Record::Alarm(Alarm {
+                uptime,
+                kind: AlarmKind::TemperatureAbove(u8::MAX),
+                limit: i32::MIN,
+                since: uptime,
+                extreme: i32::MIN,
+                count: u32::MAX,
+                shock: Some(shock),
+            }),
+            Record::Loss(Loss {
+                uptime,
+                first: key,
+                last: key,
+                count: u32::MAX,
+                reason: LossReason::PowerCut,
+            }),
+        ];
+        let seq = Seq(u32::MAX);
+        for record in records {
+            let mut buffer = [0; RECORD_MAX_BYTES];
+            let numbered = Numbered { seq, record };
+            let length = encode_record(&numbered, &mut buffer).unwrap();
+            assert_eq!(decode_record(&buffer[..length]), Ok(numbered));
         }
     }
 }

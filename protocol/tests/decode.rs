@@ -1,5 +1,6 @@
 //! Whatever is encoded decodes to the same, in the same bytes from another CBOR library; whatever
 //! else arrives is refused without a panic.
+#![allow(clippy::unwrap_used, reason = "a test may end at the first surprise")]
 
 mod any;
 #[path = "../fuzz/check.rs"]

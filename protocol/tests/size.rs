@@ -1,4 +1,5 @@
 //! What a routine batch of a moving truck weighs: the median within the demand, the worst bounded.
+#![allow(clippy::unwrap_used, reason = "a test may end at the first surprise")]
 
 use protocol::batch::{Batch, BatchEncoder, BatchHeader};
 use protocol::key::{Boot, Epoch, RecordKey, Seq};
