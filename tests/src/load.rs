@@ -203,7 +203,7 @@ impl Sender {
                 self.send_next(client)?;
             }
             if !self.unacknowledged.is_empty() {
-                self.take(client.next()?)?;
+                self.take(client.receive()?)?;
             } else if self.is_over() {
                 return Ok(());
             } else {

@@ -130,7 +130,7 @@ impl Client {
     ///
     /// # Errors
     /// When the connection is gone, or nothing came within [`PATIENCE_S`].
-    pub fn next(&mut self) -> io::Result<Incoming> {
+    pub fn receive(&mut self) -> io::Result<Incoming> {
         let (header, body) = self.packet()?;
         let incoming = match (header, body.as_slice()) {
             (0x40, [high, low, rest @ ..]) => Incoming::PubAck {

@@ -183,11 +183,16 @@ pub fn foreign(program: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
-/// Say, past the test harness, that the running test is skipped and why.
+/// Say that the running test is skipped and why.
 pub fn skipped(reason: &str) {
     let thread = thread::current();
-    let line = format!("skipped: {}: {reason}\n", thread.name().unwrap_or("test"));
-    let _ = io::stderr().write_all(line.as_bytes());
+    let name = thread.name().unwrap_or("test");
+    say(&format!("skipped: {name}: {reason}"));
+}
+
+/// Write a line past the test harness, which hides what passing tests print.
+pub fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Run a short command to its end.

@@ -1,0 +1,301 @@
+//! A gateway as its operator has it: the release binary, a configuration, a plan, a data folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result, ensure};
+use protocol::key::{Boot, Epoch, RecordKey, Seq};
+use protocol::reading::{Measured, Reading};
+use protocol::record::Record;
+use protocol::units::Unit;
+use serde_json::Value;
+
+use crate::ledger::Name;
+use crate::peer::{Peer, free_address, http_get, product, run, wait_for};
+
+/// A gateway that can be started, killed, stopped and asked.
+#[derive(Debug)]
+pub struct Depot {
+    program: PathBuf,
+    folder: PathBuf,
+    /// MQTT endpoint; stays the same over restarts.
+    pub mqtt: SocketAddr,
+    /// Liveness, readiness, metrics.
+    pub http: SocketAddr,
+    peer: Option<Peer>,
+}
+
+impl Depot {
+    /// Write configuration and plan into `folder`; `sinks` is put behind the file sink every depot
+    /// has, `data` is where the gateway keeps its store.
+    ///
+    /// # Errors
+    /// When the binary has not been built or the files cannot be written.
+    pub fn create(folder: &Path, data: &Path, plan: &str, sinks: &str) -> Result<Self> {
+        let depot = Self {
+            program: product("supercargo")?,
+            folder: folder.to_owned(),
+            mqtt: free_address()?,
+            http: free_address()?,
+            peer: None,
+        };
+        fs::write(folder.join("plan.toml"), plan)?;
+        let text = format!(
+            "[gateway]\nid = \"depot-test\"\ntime_zone = \"Europe/Amsterdam\"\ndata = {data:?}\n\
+             [mqtt]\nlisten = \"{}\"\n[http]\nlisten = \"{}\"\n[rules]\nplan = \"plan.toml\"\n\
+             [[sink]]\nname = \"file\"\nkind = \"file\"\npath = \"events.jsonl\"\n{sinks}",
+            depot.mqtt, depot.http
+        );
+        fs::write(depot.config(), text)?;
+        Ok(depot)
+    }
+
+    /// Run another program in place of the shipped binary: a control that must fail.
+    #[must_use]
+    pub fn with_program(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
+    }
+
+    /// Start and wait until it says that it is ready.
+    ///
+    /// # Errors
+    /// When it ends instead, with the end of its log.
+    pub fn start(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.arg("run").arg("--config").arg(self.config());
+        let mut peer = Peer::start("supercargo", &mut command, &self.folder.join("gateway.log"))?;
+        let http = self.http;
+        let ready = || matches!(http_get(http, "/readyz"), Ok((200, _)));
+        peer.wait_until("to be ready", ready)?;
+        self.peer = Some(peer);
+        Ok(())
+    }
+
+    /// Kill it without warning.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        self.peer.take().context("no gateway runs")?.kill()
+    }
+
+    /// End it in good order.
+    ///
+    /// # Errors
+    /// When it does not run or does not end.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.peer.take().context("no gateway runs")?.stop()
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("depot.toml")
+    }
+
+    /// What the gateway has logged since it was made.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.join("gateway.log"))?)
+    }
+
+    /// One value of `/metrics`, with its labels as they stand there.
+    ///
+    /// # Errors
+    /// When the gateway does not answer or has no such metric.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let (_, text) = http_get(self.http, "/metrics")?;
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.with_context(|| format!("no metric {name} in\n{text}"))?;
+        Ok(value.parse()?)
+    }
+
+    /// Rows of `supercargo export WHAT --format jsonl`, by the shipped binary.
+    ///
+    /// # Errors
+    /// When the command fails or prints something else than rows.
+    pub fn export(&self, what: &str) -> Result<Vec<Value>> {
+        let mut command = Command::new(product("supercargo")?);
+        command.args(["export", what, "--format", "jsonl", "--config"]);
+        let output = run(command.arg(self.config()))?;
+        let text = String::from_utf8(output.stdout)?;
+        let rows = text.lines().map(|line| Ok(serde_json::from_str(line)?));
+        rows.collect()
+    }
+
+    /// Every stored record, under its name.
+    ///
+    /// # Errors
+    /// When the export fails, or shows a name twice.
+    pub fn records(&self) -> Result<BTreeMap<Name, Shown>> {
+        let mut records = BTreeMap::new();
+        for row in self.export("readings")? {
+            let name = name(&row)?;
+            let before = records.insert(name.clone(), Shown::from_row(&row)?);
+            ensure!(before.is_none(), "{name} is exported twice");
+        }
+        Ok(records)
+    }
+
+    /// Lines of the file sink, each a `CloudEvent`.
+    ///
+    /// # Errors
+    /// When there is a line that is no JSON.
+    pub fn delivered(&self) -> Result<Vec<Value>> {
+        let path = self.folder.join("events.jsonl");
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(path)?;
+        let line = |line| serde_json::from_str(line).with_context(|| format!("line {line:?}"));
+        text.lines().map(line).collect()
+    }
+
+    /// Wait until the file sink has everything that the gateway states, and give both.
+    ///
+    /// # Errors
+    /// When that does not come about, with the difference.
+    pub fn drained(&self) -> Result<Vec<Value>> {
+        let mut difference = String::new();
+        let waited = wait_for("the file sink to have everything stated", || {
+            let stated: BTreeSet<_> = self.export("events")?.iter().filter_map(stated).collect();
+            let delivered = self.delivered()?;
+            let told = newest(&delivered)?;
+            difference = format!("stated {stated:?}\ndelivered {told:?}");
+            Ok((stated == told).then_some(delivered))
+        });
+        waited.with_context(|| difference)
+    }
+}
+
+/// What a row of the events' export states, unless it was taken back.
+fn stated(row: &Value) -> Option<(String, u64)> {
+    let text = |key: &str| row.get(key)?.as_str().map(ToOwned::to_owned);
+    let retracted = text("phase")? == "retract";
+    (!retracted).then_some((text("event_id")?, row.get("rev")?.as_u64()?))
+}
+
+/// Event and revision that a receiver ends up with: the highest of each event, minus retracted.
+fn newest(delivered: &[Value]) -> Result<BTreeSet<(String, u64)>> {
+    let mut highest: BTreeMap<String, (u64, bool)> = BTreeMap::new();
+    for event in delivered {
+        let data = &event["data"];
+        let id = data["event_id"].as_str().context("event_id")?;
+        let revision = data["rev"].as_u64().context("rev")?;
+        let seen = highest.entry(id.to_owned()).or_default();
+        *seen = (*seen).max((revision, data["phase"] == "retract"));
+    }
+    let kept = highest.into_iter().filter(|(_, (_, retracted))| !retracted);
+    Ok(kept.map(|(id, (revision, _))| (id, revision)).collect())
+}
+
+fn name(row: &Value) -> Result<Name> {
+    let text = |key: &str| row[key].as_str().with_context(|| format!("{key} in {row}"));
+    let number = |key: &str| row[key].as_u64().with_context(|| format!("{key} in {row}"));
+    Ok(Name {
+        device: text("device")?.parse()?,
+        key: RecordKey {
+            epoch: Epoch(u64::from_str_radix(text("epoch")?, 16)?),
+            boot: Boot(u32::try_from(number("boot")?)?),
+            seq: Seq(u32::try_from(number("seq")?)?),
+        },
+    })
+}
+
+/// A record as an export shows it, in the integers of the wire; what a record does not have is `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    kind: String,
+    uptime_ms: u64,
+    /// Latitude, longitude, temperature of the first probe, battery voltage, radio power.
+    values: [Option<i64>; 5],
+}
+
+/// Columns of [`Shown::values`] and how many wire units are in one of theirs.
+const COLUMNS: [(&str, f64); 5] = [
+    ("lat", 1e7),
+    ("lon", 1e7),
+    ("temperature_1_c", 1e2),
+    ("battery_v", 1e3),
+    ("radio_dbm", 1.0),
+];
+
+impl Shown {
+    /// As the export shows it.
+    fn from_row(row: &Value) -> Result<Self> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "wire integers have 32 bits"
+        )]
+        let value = |(column, scale): (&str, f64)| {
+            let shown = row.get(column).and_then(Value::as_f64);
+            shown.map(|shown| (shown * scale).round() as i64)
+        };
+        Ok(Self {
+            kind: row["kind"].as_str().context("kind")?.to_owned(),
+            uptime_ms: row["uptime_ms"].as_u64().context("uptime_ms")?,
+            values: COLUMNS.map(value),
+        })
+    }
+
+    /// As the record that was sent must be shown.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let (kind, values) = match record {
+            Record::Reading(reading) => ("reading", values(reading)),
+            Record::Alarm(_) => ("alarm", [None; 5]),
+            Record::Boot(_) => ("boot", [None; 5]),
+            Record::Anchor(_) => ("anchor", [None; 5]),
+            Record::Settings(_) => ("settings", [None; 5]),
+            Record::Loss(_) => ("loss", [None; 5]),
+        };
+        Self {
+            kind: kind.to_owned(),
+            uptime_ms: record.uptime().get(),
+            values,
+        }
+    }
+}
+
+fn values(reading: &Reading) -> [Option<i64>; 5] {
+    fn raw<T: Unit>(measured: Measured<T>) -> Option<i64> {
+        measured.value().map(Unit::raw)
+    }
+    let position = reading.position.value();
+    [
+        position.map(|position| position.latitude.raw()),
+        position.map(|position| position.longitude.raw()),
+        raw(reading.temperatures[0]),
+        reading.battery.value().map(|battery| battery.voltage.raw()),
+        raw(reading.radio),
+    ]
+}
+
+/// A plan for the devices of a load: one shipment each, inside one fence, too warm after 5 minutes
+/// above 8 degrees.
+#[must_use]
+pub fn fleet_plan(devices: &[String]) -> String {
+    let mut plan = "version = 1\n[[fence]]\nid = \"yard\"\nname = \"Yard\"\n\
+         lat = 51.9225\nlon = 4.4791\nradius_m = 300\n\
+         [[profile]]\nname = \"cool\"\n[[profile.temperature]]\nname = \"hot\"\nabove = 8.0\n\
+         inclusive = false\ndelay = \"5min\"\nclear_delay = \"0s\"\nseverity = \"critical\"\n"
+        .to_owned();
+    for device in devices {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            plan,
+            "[[shipment]]\nid = \"S-{device}\"\nprofile = \"cool\"\n\
+             [[shipment.unit]]\nid = \"box\"\ntrackers = [\"{device}\"]\n\
+             [[shipment.stop]]\nid = \"pickup\"\nfence = \"yard\"\nrole = \"pickup\"\n"
+        );
+    }
+    plan
+}
