@@ -146,15 +146,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 for packet_id in self.released.drain(..) {
                     self.session.released(packet_id);
                 }
-                self.digest().await?;
             }
             Event::Timer => self.tick()?,
             Event::SettingsChanged => self.send_settings(),
             Event::Read(Ok(0)) => return Err(Ending::Lost("ended without DISCONNECT".into())),
-            Event::Read(Ok(_)) => self.digest().await?,
+            Event::Read(Ok(_)) => {}
             Event::Read(Err(error)) => return Err(Ending::Lost(error.to_string())),
         }
-        Ok(())
+        // Not only after a read: packets may have waited for a PUBACK to leave or for room.
+        self.digest().await
     }
 
     async fn event(&mut self) -> Event<'a> {

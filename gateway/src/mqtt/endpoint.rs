@@ -35,7 +35,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// How many devices are connected.
+    /// How many devices have a connection, or a will whose delay runs.
     #[must_use]
     pub fn connected(&self) -> usize {
         self.registry.count()
@@ -82,11 +82,7 @@ impl Endpoint {
     pub async fn run(self, ports: Ports, shutdown: impl Future<Output = ()>) {
         let connections_max = self.limits.connections_max;
         let slots = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
-        let shared = Arc::new(Shared {
-            limits: self.limits,
-            ports,
-            registry: self.registry,
-        });
+        let shared = Arc::new(Shared::new(self.limits, ports, self.registry));
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);

@@ -1,6 +1,7 @@
 //! From an accepted connection to CONNACK: size, time, version, identity, takeover, stored session.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -23,6 +24,7 @@ use super::refusal::{Fault, RefusalReason};
 use super::registry::Lease;
 use super::reply::{Replies, Welcome};
 use super::session::Session;
+use super::shelf::Shelf;
 
 /// A client that may talk.
 #[derive(Debug)]
@@ -167,14 +169,14 @@ async fn admit(
     replies.welcome(welcome, &shared.limits);
     let receive_maximum = usize::from(shared.limits.receive_maximum.get());
     let (acknowledge, acknowledged) = mpsc::channel(receive_maximum);
-    let subscriptions = stored.subscriptions;
     Ok(Admitted {
         session: Session::new(
             device.clone(),
             receive_maximum,
             acknowledge,
-            subscriptions,
+            stored.subscriptions,
             replies,
+            Shelf::new(Arc::clone(&shared.shelves)),
         ),
         acknowledged,
         lease,

@@ -20,6 +20,10 @@ pub struct Limits {
     /// PUBACKs owed to one connection. MQTT 5: announced as Receive Maximum, one more is an error. 3.1.1:
     /// reading stops. 8 is what a tracker keeps in flight, 10 what is benchmarked.
     pub receive_maximum: NonZeroU16,
+    /// Payload bytes that all sessions together hold for the journal, beyond its queue. When the journal
+    /// stalls, 10,000 trackers with 8 batches of 300 B in flight send 24 MB. Beyond the bound a session
+    /// that holds something is not read, in MQTT 5 too, and its keep-alive pauses.
+    pub held_bytes_max: usize,
     /// Longest keep-alive granted, in seconds; also used for clients that ask for none. A tracker that
     /// sleeps for half an hour keeps its connection, a dead one is noticed within 1.5 times this.
     pub keep_alive_seconds_max: NonZeroU16,
@@ -47,6 +51,7 @@ impl Default for Limits {
             connect_bytes_max: nonzero(1_024),
             connect_timeout: Duration::from_secs(5),
             receive_maximum: nonzero_short(32),
+            held_bytes_max: 64 * 1024 * 1024,
             keep_alive_seconds_max: nonzero_short(3_600),
             write_timeout: Duration::from_secs(10),
             session_expiry_seconds_max: 7 * 24 * 3_600,

@@ -26,6 +26,7 @@ mod parting;
 mod registry;
 mod reply;
 mod session;
+mod shelf;
 
 #[cfg(test)]
 mod tests;

@@ -132,7 +132,8 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
         if stream.shutdown().await.is_err() {
             return;
         }
-        let mut rest = [0; READ_CHUNK_BYTES];
+        // On the heap: the connection's task should not be larger all its life for its last moment.
+        let mut rest = vec![0; READ_CHUNK_BYTES];
         let mut drained = 0;
         while drained < LINGER_BYTES_MAX {
             match stream.read(&mut rest).await {

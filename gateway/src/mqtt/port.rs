@@ -14,6 +14,7 @@ use super::limit::Limits;
 use super::persistence::SessionStore;
 use super::refusal::OnRefusal;
 use super::registry::Registry;
+use super::shelf::Shelves;
 
 /// What the endpoint needs from outside.
 #[derive(Clone)]
@@ -39,4 +40,17 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) ports: Ports,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) shelves: Arc<Shelves>,
+}
+
+impl Shared {
+    pub(crate) fn new(limits: Limits, ports: Ports, registry: Arc<Registry>) -> Self {
+        let shelves = Arc::new(Shelves::new(limits.held_bytes_max));
+        Self {
+            limits,
+            ports,
+            registry,
+            shelves,
+        }
+    }
 }

@@ -59,7 +59,7 @@ impl Registry {
         }
     }
 
-    /// How many devices are connected.
+    /// How many devices have a connection, or a will whose delay runs.
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
     }
@@ -133,7 +133,7 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_new_connection_speaks_only_after_the_old_one_has_ended() {
         let registry = Arc::new(Registry::default());
         let device: DeviceId = "t-1".parse().unwrap();
@@ -143,6 +143,7 @@ mod tests {
             biased;
             _ = &mut new => panic!("two connections speak for one device"),
             () = old.replaced() => {}
+            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => panic!("not told"),
         }
         old.replaced().await;
         assert!(old.replaced_by_clean_start());

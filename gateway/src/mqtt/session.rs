@@ -22,6 +22,7 @@ use super::packet::{Disconnect, Incoming, Publish, Subscribe, Unsubscribe, Versi
 use super::persistence::Subscriptions;
 use super::refusal::{Fault, RefusalReason};
 use super::reply::{Grant, Replies};
+use super::shelf::Shelf;
 
 /// A connected session.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(crate) struct Session {
     pending: VecDeque<Pending>,
     /// Publications without a place in the journal's queue yet: at most `receive_maximum` with `QoS` 1, and
     /// `QoS` 0 only while fewer than that wait.
-    held: VecDeque<Publication>,
+    held: Shelf,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) replies: Replies,
 }
@@ -81,21 +82,26 @@ impl Session {
         acknowledge: mpsc::Sender<u16>,
         subscriptions: Subscriptions,
         replies: Replies,
+        held: Shelf,
     ) -> Self {
         Self {
             device,
             receive_maximum,
             acknowledge,
             pending: VecDeque::new(),
-            held: VecDeque::new(),
+            held,
             subscriptions,
             replies,
         }
     }
 
     /// Whether the next packet may be looked at. MQTT 5 bounds what the client sends, so reading goes on; 3.1.1
-    /// has no such bound, so reading stops while as many PUBACKs are owed as may be.
+    /// has no such bound, so reading stops while as many PUBACKs are owed as may be. It stops in both while all
+    /// sessions together hold too much.
     pub(crate) fn takes_input(&self) -> bool {
+        if self.held.is_crowded() {
+            return false;
+        }
         match self.replies.version() {
             Version::V5 => true,
             Version::V311 => self.pending.len() < self.receive_maximum,
@@ -114,7 +120,7 @@ impl Session {
 
     /// The publication that has waited longest.
     pub(crate) fn hand_over(&mut self) -> Option<Publication> {
-        self.held.pop_front()
+        self.held.take()
     }
 
     /// Take one packet.
@@ -225,7 +231,7 @@ impl Session {
             });
             Due::new(packet_id, self.acknowledge.clone())
         });
-        self.held.push_back(Publication {
+        self.held.put(Publication {
             topic,
             payload,
             due,

@@ -44,13 +44,20 @@ impl Depot {
     }
 
     async fn due(&mut self) -> Due {
-        self.journal.recv().await.unwrap().due.unwrap()
+        in_time(self.journal.recv()).await.unwrap().due.unwrap()
     }
 
     async fn close(self) {
         self.stop.send(()).unwrap();
         self.task.await.unwrap();
     }
+}
+
+/// Fail instead of hanging; nothing here takes longer than a moment.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work)
+        .await
+        .expect("hangs")
 }
 
 fn client_5(depot: &Depot) -> (rumqttc_5::AsyncClient, rumqttc_5::EventLoop) {
@@ -71,7 +78,7 @@ fn client_4(depot: &Depot, clean_session: bool) -> (rumqttc::AsyncClient, rumqtt
 async fn next_5(events: &mut rumqttc_5::EventLoop) -> rumqttc_5::mqttbytes::v5::Packet {
     use rumqttc_5::mqttbytes::v5::Packet;
     loop {
-        match events.poll().await.unwrap() {
+        match in_time(events.poll()).await.unwrap() {
             rumqttc_5::Event::Incoming(Packet::PingResp(_)) | rumqttc_5::Event::Outgoing(_) => {}
             rumqttc_5::Event::Incoming(packet) => return packet,
         }
@@ -80,7 +87,7 @@ async fn next_5(events: &mut rumqttc_5::EventLoop) -> rumqttc_5::mqttbytes::v5::
 
 async fn next_4(events: &mut rumqttc::EventLoop) -> rumqttc::Packet {
     loop {
-        match events.poll().await.unwrap() {
+        match in_time(events.poll()).await.unwrap() {
             rumqttc::Event::Incoming(rumqttc::Packet::PingResp) | rumqttc::Event::Outgoing(_) => {}
             rumqttc::Event::Incoming(packet) => return packet,
         }
@@ -204,6 +211,31 @@ async fn an_mqtt_5_client_hears_its_settings_and_why_a_wildcard_is_refused() {
         depot.refusals.lock().unwrap()[0].reason,
         RefusalReason::Wildcard
     );
+    depot.close().await;
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_sending_still_hears_why_it_is_refused() {
+    let depot = Depot::open(Limits::default()).await;
+    let mut client = tokio::net::TcpStream::connect(("127.0.0.1", depot.port))
+        .await
+        .unwrap();
+    let connect = v5::Packet::from(connect_5("t-1"));
+    client
+        .write_all(connect.encode().unwrap().as_ref())
+        .await
+        .unwrap();
+    // A publication of 40,000 bytes, all of it sent before anything is read.
+    client.write_all(&[0x32, 0xc0, 0xb8, 0x02]).await.unwrap();
+    client.write_all(&[0; 40_000]).await.unwrap();
+    let mut heard = Frames::new(1_024);
+    let mut told = Vec::new();
+    while client.read_buf(heard.room()).await.unwrap() > 0 {
+        while let Some(frame) = heard.take().unwrap() {
+            told.push((frame.first, frame.body().first().copied()));
+        }
+    }
+    assert_eq!(told, [(0x20, Some(0)), (0xe0, Some(0x95))]);
     depot.close().await;
 }
 

@@ -200,3 +200,40 @@ async fn a_connection_that_breaks_within_a_packet_leaves_nothing_behind() {
     assert_eq!(rig.shared.registry.count(), 0);
     assert!(rig.journal.try_recv().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_journal_stops_reading_when_all_sessions_hold_too_much() {
+    let mut rig = Rig::build(1, |limits| limits.held_bytes_max = 2_000);
+    let mut client = rig.client_5("t-1").await;
+    for packet_id in 1..=4 {
+        let mut publish = publish_5("sc/1/t-1/readings", packet_id);
+        publish.payload = vec![0; 1_000].into();
+        client.say_5(publish).await;
+    }
+    client.say(&[0xc0, 0]).await;
+    let early = tokio::time::timeout(Duration::from_secs(3_000), client.heard()).await;
+    assert!(
+        early.is_err(),
+        "the first is in the queue, two fill the bound, the fourth is not read"
+    );
+    rig.client_5("t-2").await.is_silent().await;
+    for _ in 1..=4 {
+        assert_eq!(rig.publication().await.payload.len(), 1_000);
+    }
+    assert_eq!(client.heard().await, Some(vec![0xd0, 0]));
+    assert!(rig.reasons().is_empty(), "keep-alive pauses meanwhile");
+}
+
+#[tokio::test]
+async fn the_task_of_a_connection_stays_small() {
+    let rig = Rig::new();
+    let (_ours, theirs) = tokio::io::duplex(1);
+    let task = serve(
+        theirs,
+        "127.0.0.1:1".parse().unwrap(),
+        &rig.shared,
+        rig.stop.subscribe(),
+    );
+    let bytes = size_of_val(&task);
+    assert!(bytes <= 8 * 1024, "{bytes} bytes");
+}

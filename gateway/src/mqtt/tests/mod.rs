@@ -61,11 +61,7 @@ impl Rig {
         let mut limits = Limits::default();
         change(&mut limits);
         let (ports, parts) = ports(journal_room);
-        let shared = Shared {
-            limits,
-            ports,
-            registry: Arc::default(),
-        };
+        let shared = Shared::new(limits, ports, Arc::default());
         Self {
             shared: Arc::new(shared),
             journal: parts.journal,

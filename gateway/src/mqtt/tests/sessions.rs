@@ -35,7 +35,16 @@ async fn session_present_is_told_truthfully() {
     let rig = Rig::new();
     let (client, known) = present(&rig, lasting("t-1", false, 60)).await;
     assert!(!known, "never seen before");
+    assert_eq!(
+        rig.sessions.record("t-1").unwrap().left_at_ms,
+        None,
+        "it is here"
+    );
     leave(client).await;
+    assert!(
+        rig.sessions.record("t-1").unwrap().left_at_ms.is_some(),
+        "its expiry runs"
+    );
     let (client, known) = present(&rig, lasting("t-1", false, 60)).await;
     assert!(known, "left a moment ago");
     leave(client).await;

@@ -62,10 +62,15 @@ async fn bytes_that_never_become_a_packet_do_not_keep_a_connection_alive() {
     client.say_5(v5::Connect::new("t-1".into(), 10)).await;
     assert!(matches!(client.hear_5().await, v5::Packet::Connack(_)));
     client.say(&[0x32, 0x80, 0x01]).await;
-    for _ in 0..16 {
+    for _ in 0..18 {
         sleep(Duration::from_secs(1)).await;
         let _ = client.stream.write_all(&[0]).await;
     }
+    assert_eq!(
+        rig.reasons(),
+        [RefusalReason::KeepAlive],
+        "within 15 s, whatever came"
+    );
     assert_eq!(
         client.goodbye().await,
         v5::DisconnectReasonCode::KeepAliveTimeout
