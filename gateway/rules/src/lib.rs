@@ -3,30 +3,49 @@
 //! # How a gateway calls it
 //!
 //! ```text
-//! // Per tracker: `Tracker` holds its timeline, state and facts; it is a cache of its records.
-//! for (key, record) in newly_stored {
-//!     match tracker.offer(&context, key, &record) {
-//!         Offered::Folded => {}                       // it was the newest: done
-//!         Offered::Refold => refold.insert(device),   // late, or it dates earlier readings anew
+//! let context = Context::new(plan, options);
+//!
+//! // Per tracker: `Tracker` holds timeline, state and facts; it is a cache of the tracker's records.
+//! match tracker.offer(&context, key, &record) {           // each newly stored record, in key order
+//!     Offered::Folded => {}                               // it was the newest: done
+//!     Offered::Redated | Offered::Late => {               // an anchor, or a late record
+//!         tracker = Tracker::refold(&context, &device, &all_records_of(device));
 //!     }
 //! }
-//! for device in refold {
-//!     tracker = Tracker::refold(&context, &device, all_records_of(device));   // in key order
-//! }
-//! // Per shipment one of whose trackers changed:
-//! let view = verdict(&context, shipment, facts_of_its_trackers);
-//! let revisions = diff(&previous_view, &view, &last_revisions, late);
+//!
+//! // Per shipment one of whose trackers changed (`context.shipments_of(&device)`):
+//! let facts = its_trackers.flat_map(|tracker| tracker.facts(&context));
+//! let Verdict { view, .. } = verdict(&context, shipment_id, &facts);
+//! let revisions = notify::diff(&told, &view, late);
+//!
+//! // By timer, outside the verdict:
+//! let silent = watch::silences(context.plan(), shipment, &heard, now);   // heard: tracker.heard()
+//! let revisions = watch::revise(&told, &silent, &heard);
 //! ```
 //!
-//! `verdict_of` does all of that in one call from all records; the view is the same by law: whatever
-//! the order in which records came, the same records give the same events.
+//! [`verdict::verdict_of`] gives the view in one call from all records; it is the same by law: whatever
+//! the order in which records came, the same records give the same events. Contested keys are left out
+//! by the caller.
 #![forbid(unsafe_code)]
 
 pub mod code;
+pub mod condition;
+pub mod context;
 pub mod event;
+pub mod fact;
 pub mod identity;
+mod milestone;
 pub mod notify;
 pub mod place;
 pub mod plan;
+#[cfg(test)]
+mod rig;
 mod serial;
+pub mod timeline;
+pub mod tracker;
+pub mod verdict;
 pub mod watch;
+
+pub use context::{Context, Options};
+pub use tracker::{Offered, Tracker};
+pub use verdict::{Verdict, verdict, verdict_of};

@@ -52,25 +52,13 @@ pub fn inradius_m(shape: &Shape) -> f64 {
     }
 }
 
-/// South-west and north-east corner of the box around `shape`, in degrees.
+/// South-west and north-east corner, in degrees, of a box around each part of `shape`. Parts on both
+/// sides of the antimeridian have boxes of their own.
 #[must_use]
-pub fn bounds(shape: &Shape) -> (LatLon, LatLon) {
+pub fn bounds(shape: &Shape) -> Vec<(LatLon, LatLon)> {
     match shape {
-        Shape::Circle { centre, radius_m } => around(*centre, *radius_m),
-        Shape::Area(polygons) => {
-            let corners = || polygons.iter().flat_map(|polygon| &polygon.exterior().0);
-            let least = |of: fn(&Coord<f64>) -> f64| corners().map(of).fold(f64::MAX, f64::min);
-            let most = |of: fn(&Coord<f64>) -> f64| corners().map(of).fold(f64::MIN, f64::max);
-            let south_west = LatLon {
-                lat: least(|c| c.y),
-                lon: least(|c| c.x),
-            };
-            let north_east = LatLon {
-                lat: most(|c| c.y),
-                lon: most(|c| c.x),
-            };
-            (south_west, north_east)
-        }
+        Shape::Circle { centre, radius_m } => vec![around(*centre, *radius_m)],
+        Shape::Area(polygons) => polygons.iter().map(polygon_bounds).collect(),
     }
 }
 
@@ -85,6 +73,21 @@ pub fn around(centre: LatLon, radius_m: f64) -> (LatLon, LatLon) {
         lon: centre.lon + sign * east,
     };
     (corner(-1.0), corner(1.0))
+}
+
+fn polygon_bounds(polygon: &Polygon<f64>) -> (LatLon, LatLon) {
+    let corners = || polygon.exterior().0.iter();
+    let least = |of: fn(&Coord<f64>) -> f64| corners().map(of).fold(f64::MAX, f64::min);
+    let most = |of: fn(&Coord<f64>) -> f64| corners().map(of).fold(f64::MIN, f64::max);
+    let south_west = LatLon {
+        lat: least(|c| c.y),
+        lon: least(|c| c.x),
+    };
+    let north_east = LatLon {
+        lat: most(|c| c.y),
+        lon: most(|c| c.x),
+    };
+    (south_west, north_east)
 }
 
 fn area_m(polygons: &MultiPolygon<f64>, point: LatLon) -> f64 {
@@ -123,8 +126,7 @@ fn edge_m(edge: Line<f64>, point: LatLon) -> f64 {
 
 fn grid(polygons: &MultiPolygon<f64>) -> impl Iterator<Item = LatLon> {
     polygons.iter().flat_map(|polygon| {
-        let alone = Shape::Area(MultiPolygon::new(vec![polygon.clone()]));
-        let (low, high) = bounds(&alone);
+        let (low, high) = polygon_bounds(polygon);
         let at = |from: f64, to: f64, step: u32| {
             from + (to - from) * (f64::from(step) + 0.5) / f64::from(INRADIUS_STEPS)
         };

@@ -1,0 +1,6 @@
+//! What happens to the goods: excursions, shocks, the tracker's own state.
+
+pub mod device;
+pub mod excursion;
+pub mod gap;
+pub mod shock;

@@ -1,0 +1,192 @@
+//! What every step of the rules may look at: the plan, prepared for looking up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::key::DeviceId;
+
+use crate::condition::excursion::Limit;
+use crate::event::Place;
+use crate::place::index::FenceIndex;
+use crate::plan::Plan;
+use crate::plan::fence::{Fence, LatLon};
+use crate::plan::profile::{Profile, ShockRule, TemperatureRule};
+use crate::plan::shipment::{Attachment, Shipment, Unit};
+
+/// How long all units must stand in the final fence to be delivered, unless configured.
+const DELIVERED_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// Settings of the gateway that replace or complete values of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Replaces the delay of every temperature rule of every profile (`rules.temperature.delay`).
+    pub temperature_delay: Option<Duration>,
+    /// How long all units must stand in the final fence to be delivered.
+    pub delivered_after: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            temperature_delay: None,
+            delivered_after: DELIVERED_AFTER,
+        }
+    }
+}
+
+/// A plan with its options, prepared for looking up. Shipments, units, fences and rules are named by
+/// their position in the plan.
+#[derive(Clone, Debug)]
+pub struct Context {
+    plan: Arc<Plan>,
+    options: Options,
+    fences: FenceIndex,
+    duties: BTreeMap<DeviceId, Vec<Duty>>,
+}
+
+/// One attachment of a tracker: what it has to watch, for whom.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Duty {
+    /// Position of the shipment in the plan.
+    pub shipment: usize,
+    /// Position of the unit in the shipment.
+    pub unit: usize,
+    /// From when until when.
+    pub attachment: Attachment,
+    /// The profile that judges, its delays replaced where the options say so.
+    pub profile: Profile,
+    /// The profile's temperature limits, in its order.
+    pub limits: Vec<Limit>,
+    /// Positions of the fences where the shipment stops.
+    pub fences: BTreeSet<usize>,
+}
+
+impl Context {
+    /// Prepare `plan`.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, options: Options) -> Self {
+        let fences = FenceIndex::of(&plan.fences);
+        let positions: BTreeMap<&str, usize> = plan
+            .fences
+            .iter()
+            .enumerate()
+            .map(|(position, fence)| (fence.id.as_str(), position))
+            .collect();
+        let mut duties: BTreeMap<DeviceId, Vec<Duty>> = BTreeMap::new();
+        for (position, shipment) in plan.shipments.iter().enumerate() {
+            // The plan resolves profiles; one that were missing would judge nothing.
+            let Some(profile) = plan.profile(&shipment.profile) else {
+                continue;
+            };
+            let stops = shipment.stops.iter();
+            let stops = stops.filter_map(|stop| positions.get(stop.fence.as_str()).copied());
+            let stops: BTreeSet<usize> = stops.collect();
+            for duty in Duty::all(position, shipment, profile, &options, &stops) {
+                let device = duty.attachment.device.clone();
+                duties.entry(device).or_default().push(duty);
+            }
+        }
+        Self {
+            plan,
+            options,
+            fences,
+            duties,
+        }
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The options.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What `device` has to watch, in the order of the plan.
+    #[must_use]
+    pub fn duties(&self, device: &DeviceId) -> &[Duty] {
+        self.duties.get(device).map_or(&[], Vec::as_slice)
+    }
+
+    /// Ids of the shipments that `device` watches, each once.
+    #[must_use]
+    pub fn shipments_of(&self, device: &DeviceId) -> BTreeSet<&str> {
+        let shipments = self.duties(device).iter();
+        shipments
+            .filter_map(|duty| self.plan.shipments.get(duty.shipment))
+            .map(|shipment| shipment.id.as_str())
+            .collect()
+    }
+
+    /// Every tracker that some shipment names.
+    pub fn trackers(&self) -> impl Iterator<Item = &DeviceId> {
+        self.duties.keys()
+    }
+
+    /// A point in words and numbers.
+    #[must_use]
+    pub fn place(&self, point: LatLon, accuracy_m: f64) -> Place {
+        self.fences.place(&self.plan.fences, point, accuracy_m)
+    }
+
+    /// Fences near `point`, by position; one with several parts may come twice.
+    pub(crate) fn fences_near(&self, point: LatLon, reach_m: f64) -> impl Iterator<Item = usize> {
+        self.fences.near(point, reach_m)
+    }
+
+    /// The fence at `position`.
+    #[must_use]
+    pub fn fence(&self, position: usize) -> Option<&Fence> {
+        self.plan.fences.get(position)
+    }
+}
+
+impl Duty {
+    fn all(
+        position: usize,
+        shipment: &Shipment,
+        profile: &Profile,
+        options: &Options,
+        fences: &BTreeSet<usize>,
+    ) -> Vec<Self> {
+        let mut profile = profile.clone();
+        for rule in &mut profile.temperature {
+            rule.delay = options.temperature_delay.unwrap_or(rule.delay);
+        }
+        let limits: Vec<Limit> = profile.temperature.iter().map(Limit::of).collect();
+        let duties_of = |(unit, attached): (usize, &Unit)| {
+            let duty = |attachment: &Attachment| Self {
+                shipment: position,
+                unit,
+                attachment: attachment.clone(),
+                profile: profile.clone(),
+                limits: limits.clone(),
+                fences: fences.clone(),
+            };
+            attached.trackers.iter().map(duty).collect::<Vec<_>>()
+        };
+        shipment
+            .units
+            .iter()
+            .enumerate()
+            .flat_map(duties_of)
+            .collect()
+    }
+
+    /// The temperature rule at `position` of the profile.
+    #[must_use]
+    pub fn rule(&self, position: usize) -> Option<&TemperatureRule> {
+        self.profile.temperature.get(position)
+    }
+
+    /// The profile's shock limits.
+    #[must_use]
+    pub const fn shock(&self) -> Option<&ShockRule> {
+        self.profile.shock.as_ref()
+    }
+}
