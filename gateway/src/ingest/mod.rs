@@ -8,4 +8,6 @@ pub mod commit;
 pub mod decode;
 pub mod missing;
 mod runs;
+#[cfg(test)]
+mod tests;
 mod unfolded;

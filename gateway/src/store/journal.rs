@@ -242,3 +242,132 @@ fn checked_body(value: &[u8]) -> Result<&[u8], String> {
     }
     Ok(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::content::Content;
+    use crate::store::memory;
+    use protocol::key::{Boot, Epoch, Seq};
+    use protocol::units::UtcMs;
+
+    fn records(device: &str, count: u32) -> Entry {
+        let stored = |seq| Stored {
+            seq: Seq(seq),
+            content: Content::from_stored(vec![seq as u8; CONTENT_MAX_BYTES]),
+        };
+        Entry::Records(Records {
+            device: device.parse().unwrap(),
+            epoch: Epoch(u64::MAX),
+            boot: Boot(3),
+            received_at: UtcMs::saturating(-1),
+            qos: 1,
+            oldest_pending: RecordKey::new(1, 2, 3),
+            records: (0..count).map(stored).collect(),
+        })
+    }
+
+    fn contested() -> Entry {
+        Entry::Contested {
+            device: "t".parse().unwrap(),
+            key: RecordKey::new(4, 5, 6),
+        }
+    }
+
+    fn append_to(store: &Store, commit: u64, entries: &[Entry]) {
+        let mut batch = Batch::default();
+        append(&mut batch, Commit(commit), entries).unwrap();
+        store.apply(batch).unwrap();
+    }
+
+    fn commits(store: &Store, from: u64) -> Vec<u64> {
+        let mut found = Vec::new();
+        each(store, Commit(from), |chunk| {
+            found.push(chunk.commit.0);
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn a_commit_larger_than_a_value_comes_back_whole() {
+        let store = memory::store();
+        let entries = [
+            records("t-1", 64),
+            contested(),
+            records("t-2", 2_000),
+            contested(),
+        ];
+        append_to(&store, 7, &entries);
+        let chunk = chunk(&store, Commit(7)).unwrap().unwrap();
+        assert!(chunk.parts > 1);
+        let mut joined: Vec<Entry> = Vec::new();
+        for entry in chunk.entries {
+            match (joined.last_mut(), entry) {
+                (Some(Entry::Records(last)), Entry::Records(next))
+                    if last.device == next.device =>
+                {
+                    last.records.extend(next.records);
+                }
+                (_, entry) => joined.push(entry),
+            }
+        }
+        assert_eq!(joined, entries);
+    }
+
+    #[test]
+    fn commits_come_in_order_from_the_one_asked_for_until_the_visitor_breaks() {
+        let store = memory::store();
+        for commit in [256, 3, 1] {
+            append_to(&store, commit, &[records("t", 300)]);
+        }
+        append_to(&store, 300, &[]);
+        assert_eq!(commits(&store, 0), [1, 3, 256]);
+        assert_eq!(commits(&store, 2), [3, 256]);
+        assert_eq!(store.newest_commit(), Commit(300));
+        let mut first = None;
+        each(&store, Commit(0), |chunk| {
+            assert!(first.is_none());
+            first = Some(chunk.commit);
+            Ok(ControlFlow::Break(()))
+        })
+        .unwrap();
+        assert_eq!(first, Some(Commit(1)));
+    }
+
+    #[test]
+    fn a_folded_commit_is_gone_with_all_its_parts_and_the_cursor_has_moved() {
+        let store = memory::store();
+        append_to(&store, 1, &[records("t", 2_000)]);
+        append_to(&store, 2, &[contested()]);
+        let first = chunk(&store, Commit(1)).unwrap().unwrap();
+        let mut batch = Batch::default();
+        fold_taken(&mut batch, &first).unwrap();
+        assert_eq!(store.newest_folded(), Commit(0));
+        store.apply(batch).unwrap();
+        assert_eq!(commits(&store, 0), [2]);
+        assert_eq!(store.newest_folded(), Commit(1));
+        assert_eq!(chunk(&store, Commit(1)).unwrap(), None);
+    }
+
+    #[test]
+    fn every_damaged_byte_of_a_chunk_is_noticed() {
+        let mut parts = Parts::default();
+        parts.contested(&"t".parse().unwrap(), RecordKey::new(1, 2, 3));
+        let body = parts.finish().remove(0);
+        let value = seal(&body);
+        assert_eq!(unseal(Commit(1), &value).unwrap().len(), 1);
+        for at in 0..value.len() {
+            let mut damaged = value.clone();
+            damaged[at] ^= 0x10;
+            assert!(unseal(Commit(1), &damaged).is_err(), "byte {at}");
+        }
+        for length in 0..value.len() {
+            assert!(
+                unseal(Commit(1), &value[..length]).is_err(),
+                "length {length}"
+            );
+        }
+    }
+}

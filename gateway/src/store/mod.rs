@@ -38,7 +38,9 @@
 mod backup;
 pub mod content;
 pub mod device;
+mod engine;
 mod entry;
+mod error;
 pub mod history;
 pub mod journal;
 mod key;
@@ -49,17 +51,22 @@ pub mod quarantine;
 pub mod seen;
 mod sled;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
+pub use self::engine::{Engine, EngineError, Order, Row, Span};
+pub use self::error::StoreError;
+use self::error::{read_error, row_error};
 use self::key::Key;
 use self::table::Table;
 
@@ -134,162 +141,6 @@ impl Batch {
 
     fn remove(&mut self, key: Key) {
         self.writes.insert(key.into_bytes(), None);
-    }
-}
-
-/// Direction of a scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Smallest key first.
-    Ascending,
-    /// Largest key first.
-    Descending,
-}
-
-/// A stretch of keys to read.
-#[derive(Clone, Debug)]
-pub struct Span {
-    /// First key, included.
-    pub from: Vec<u8>,
-    /// End, excluded; `None` for the end of the tree.
-    pub until: Option<Vec<u8>>,
-    /// From which end.
-    pub order: Order,
-    /// Most rows.
-    pub limit_rows: usize,
-}
-
-/// Key and value.
-pub type Row = (Vec<u8>, Vec<u8>);
-
-/// An ordered store of bytes. Small, so that a second engine passes the same suite.
-pub trait Engine: Send + Sync {
-    /// Applies all writes of `batch`, or after a crash none of them. Never called concurrently.
-    ///
-    /// # Errors
-    /// When the write failed; the engine is not used again.
-    fn apply(&self, batch: &Batch) -> Result<(), EngineError>;
-
-    /// The value of `key`.
-    ///
-    /// # Errors
-    /// When it could not be read.
-    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
-
-    /// The rows of `span`, in its order, at most its limit.
-    ///
-    /// # Errors
-    /// When they could not be read.
-    fn scan(&self, span: &Span) -> Result<Vec<Row>, EngineError>;
-
-    /// Returns when everything applied before the call survives a power cut.
-    ///
-    /// # Errors
-    /// When that is not certain; the engine is not used again.
-    fn sync(&self) -> Result<(), EngineError>;
-
-    /// Bytes on disk.
-    ///
-    /// # Errors
-    /// When they could not be counted.
-    fn size_bytes(&self) -> Result<u64, EngineError>;
-}
-
-/// What an engine says when an operation failed.
-pub type EngineError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Why the store refuses.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process has it open.
-    #[error(
-        "open store {}: it is in use by another process; stop that gateway, or let the command talk to it over its control socket", path.display()
-    )]
-    Locked {
-        /// The store's folder.
-        path: PathBuf,
-    },
-    /// It cannot be read.
-    #[error(
-        "open store {}: it is damaged ({detail}); restore a backup, or move the folder away and start empty", path.display()
-    )]
-    Damaged {
-        /// The store's folder.
-        path: PathBuf,
-        /// What the engine found.
-        detail: String,
-    },
-    /// A newer supercargo wrote it.
-    #[error(
-        "open store {}: its format version is {found}, this supercargo knows up to {known}; use the newer supercargo", path.display()
-    )]
-    Newer {
-        /// The store's folder.
-        path: PathBuf,
-        /// Version of the store.
-        found: u32,
-        /// Newest version understood.
-        known: u32,
-    },
-    /// The operating system refused.
-    #[error("{operation} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A write or sync failed, now or earlier. Nothing may be acknowledged; the process must end.
-    #[error("store {operation} failed, nothing more is acknowledged: {cause}")]
-    Failed {
-        /// The first operation that failed.
-        operation: &'static str,
-        /// What the engine said.
-        cause: String,
-    },
-    /// A read failed.
-    #[error("store read failed: {cause}")]
-    Read {
-        /// What the engine said.
-        cause: String,
-    },
-    /// A row does not hold what its key promises.
-    #[error("store row {kind} {name}: {fault}")]
-    Row {
-        /// Kind of row.
-        kind: &'static str,
-        /// Which.
-        name: String,
-        /// What is wrong with it.
-        fault: String,
-    },
-    /// A value above [`VALUE_MAX_BYTES`].
-    #[error("store write {kind} {name}: {bytes} bytes, allowed {VALUE_MAX_BYTES}")]
-    TooLarge {
-        /// Kind of row.
-        kind: &'static str,
-        /// Which.
-        name: String,
-        /// Its size.
-        bytes: usize,
-    },
-    /// A backup could not be made.
-    #[error("backup to {}: {fault}", path.display())]
-    Backup {
-        /// The folder asked for.
-        path: PathBuf,
-        /// Why not.
-        fault: String,
-    },
-}
-
-impl StoreError {
-    /// Whether the process must end: exit code 3, recovery at the next start.
-    #[must_use]
-    pub const fn is_fatal(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::Read { .. })
     }
 }
 
@@ -531,19 +382,5 @@ fn check_sizes(batch: &Batch) -> Result<(), StoreError> {
             name: key.escape_ascii().to_string(),
             bytes: value.map_or(0, <[u8]>::len),
         }),
-    }
-}
-
-fn read_error(cause: &dyn std::error::Error) -> StoreError {
-    StoreError::Read {
-        cause: cause.to_string(),
-    }
-}
-
-fn row_error(kind: &'static str, name: impl ToString, fault: impl ToString) -> StoreError {
-    StoreError::Row {
-        kind,
-        name: name.to_string(),
-        fault: fault.to_string(),
     }
 }
