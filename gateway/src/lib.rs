@@ -3,6 +3,7 @@
 //! `pipeline.rs` shows the whole path on one screen; ARCHITECTURE.md says who may import whom.
 
 pub mod account;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -1,13 +1,18 @@
 //! Checks of values against each other and against the machine.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::fault::Problem;
+use rules::plan::{Plan, PlanFault};
+
+use super::fault::{Fault, Place, Problem};
 use super::schema::Section;
 use super::sink::{SinkKind, Table};
-use super::source::Source;
-use super::{Config, Control, Gateway, Http, Identity, IdentityMode, Passwords, Store};
+use super::source::{Source, text_of};
+use super::{Config, Control, Gateway, Http, Identity, IdentityMode, Passwords, Rules, Store};
+
+/// Largest plan file: 50,000 shipments of 2 KiB are 100 MB; the largest lists are generated.
+const PLAN_MAX_BYTES: u64 = 128 << 20;
 
 /// Bytes of disk that one stored record takes, journal and history together. A reading has 34 B on
 /// the wire and 15 B in a batch; the store's file keeps its high-water mark, about 2.1 times its peak.
@@ -55,6 +60,39 @@ pub(super) fn machine(config: &Config, source: &mut Source) {
     {
         let why = Passwords::read(file).map(|_| ()).map_err(|e| chain(&e));
         note(&Identity::SECTION, 0, "password_file", why);
+    }
+    if let Some(path) = &config.rules.plan {
+        plan(path, source);
+    }
+}
+
+/// Judge the plan file; its faults are named at their own places.
+fn plan(path: &Path, source: &mut Source) {
+    let text = match text_of(path, PLAN_MAX_BYTES) {
+        Ok(text) => text,
+        Err(error) => {
+            let why = format!("cannot be read: {}: {error}", path.display());
+            return unusable(source, (&Rules::SECTION, 0, "plan"), why);
+        }
+    };
+    let faults = Plan::parse(&text).map_or_else(|faults| faults, |plan| plan.warnings);
+    for fault in faults {
+        source.note(plan_fault(path, fault));
+    }
+}
+
+fn plan_fault(path: &Path, fault: PlanFault) -> Fault {
+    let place = Place::File {
+        path: path.to_owned(),
+        line: fault.line as usize,
+        column: fault.column as usize,
+    };
+    Fault {
+        value: Some(fault.value).filter(|value| !value.is_empty()),
+        allowed: fault.allowed,
+        meant: fault.did_you_mean.map(|name| format!("{name:?}")),
+        warning: fault.warning,
+        ..Fault::new(place, &fault.path, Problem::Unusable(fault.problem))
     }
 }
 
@@ -134,7 +172,7 @@ fn budget(config: &Config, source: &mut Source) {
 }
 
 fn socket_path(config: &Config, source: &mut Source) {
-    let path = crate::config::Control::socket_in(config.gateway.data.path());
+    let path = Control::socket_in(config.gateway.data.path());
     let length = path.as_os_str().len();
     if cfg!(unix) && length > SOCKET_PATH_MAX_BYTES {
         let why = format!(
@@ -148,7 +186,7 @@ fn socket_path(config: &Config, source: &mut Source) {
 impl Control {
     /// Where the control socket of a data folder is.
     #[must_use]
-    pub fn socket_in(data: &Path) -> std::path::PathBuf {
+    pub fn socket_in(data: &Path) -> PathBuf {
         data.join("control.sock")
     }
 }

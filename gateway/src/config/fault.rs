@@ -1,7 +1,7 @@
 //! What is wrong with a configuration: where, which key, which value, what is allowed.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
@@ -21,6 +21,17 @@ pub enum Place {
     Set,
     /// Nowhere: the default.
     Default,
+}
+
+impl Place {
+    /// A file as a whole.
+    pub(super) fn start_of(path: &Path) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            line: 1,
+            column: 1,
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -80,6 +91,19 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A fault of which no more is known than where and what.
+    pub(super) fn new(place: Place, key: &str, problem: Problem) -> Self {
+        Self {
+            place,
+            key: key.to_owned(),
+            value: None,
+            problem,
+            allowed: String::new(),
+            meant: None,
+            warning: false,
+        }
+    }
+
     /// One flat object, for `--json`.
     #[must_use]
     pub fn row(&self) -> Map<String, Value> {

@@ -8,6 +8,7 @@ mod check;
 mod fault;
 mod manual;
 mod passwords;
+mod path;
 mod schema;
 mod sink;
 mod source;
@@ -22,12 +23,13 @@ use chrono_tz::Tz;
 pub use fault::{Fault, Faults, Place, Problem};
 pub use manual::{manual, sample};
 pub use passwords::{Passwords, PasswordsError};
+pub use path::{DataFolder, SecretFile};
 pub use sink::{MqttTarget, MqttVersion, Sink, SinkKind};
-pub use value::{Bytes, DataFolder, Name, SecretFile, TopicName};
+pub use value::{Bytes, Name, TopicName};
 
 use schema::{Section, section};
 use source::Source;
-use value::choice;
+use value::{Setting, choice};
 
 section! {
     /// Who this gateway is and where it keeps its data.
@@ -232,10 +234,7 @@ impl Config {
     pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<Loaded, Faults> {
         let mut source = Source::new(SECTIONS);
         if let Some(path) = file {
-            match source::text_of(path) {
-                Ok(text) => source.file(path, &text),
-                Err(fault) => source.note(fault),
-            }
+            source.open(path);
         }
         Self::finish(source, overrides, check::machine)
     }
@@ -248,6 +247,17 @@ impl Config {
         let mut source = Source::new(SECTIONS);
         source.file(path, text);
         Self::finish(source, overrides, |_, _| ()).map(|loaded| loaded.config)
+    }
+
+    /// Read a file without looking at the machine: for commands that only need to know where the
+    /// gateway's data is.
+    ///
+    /// # Errors
+    /// Every fault found.
+    pub fn read_only(path: &Path) -> Result<Self, Faults> {
+        let mut source = Source::new(SECTIONS);
+        source.open(path);
+        Self::finish(source, &[], |_, _| ()).map(|loaded| loaded.config)
     }
 
     fn finish(
@@ -297,138 +307,14 @@ impl Config {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn faults(text: &str, overrides: &[&str]) -> Vec<String> {
-        let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
-        let faults = Config::parse(Path::new("depot.toml"), text, &overrides).unwrap_err();
-        faults.0.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn every_fault_of_a_file_is_named_at_once_with_its_place_and_what_is_allowed() {
-        let text = r#"
-[gateway]
-id = "depot 7"
-time_zone = "Europe/Berlni"
-[mqtt]
-listen = 1883
-keep_alive_max = 90
-packet_max = "1MiB"
-conections_max = 10
-[rules]
-temprature = { delay = "1h" }
-[log]
-format = "jsn"
-level = 'loud'
-[[sink]]
-name = "a"
-kind = "file"
-host = "upstream"
-[[sink]]
-kind = "mqtt"
-prot = 1
-"#;
-        let expected = [
-            r#"depot.toml:3:6: gateway.id = "depot 7": not allowed; allowed: 1 to 64 of A-Z a-z 0-9 _ -"#,
-            r#"depot.toml:4:13: gateway.time_zone = "Europe/Berlni": not allowed; allowed: a zone of the IANA time zone database, such as "Europe/Berlin"; did you mean "Europe/Berlin"?"#,
-            r#"depot.toml:6:10: mqtt.listen = 1883: not allowed; allowed: an IP address and port, such as "127.0.0.1:1883" or "[::]:1883"; did you mean "127.0.0.1:1883"?"#,
-            r#"depot.toml:7:18: mqtt.keep_alive_max = 90: not allowed; allowed: a duration with a unit (ms, s, min, h, d), such as "90s", "10s" to "18h"; did you mean "90s"?"#,
-            r#"depot.toml:8:14: mqtt.packet_max = "1MiB": not allowed; allowed: a size with a unit (B, KiB, MiB, GiB, TiB), such as "64KiB", "1KiB" to "60KiB""#,
-            "depot.toml:9:1: mqtt.conections_max = 10: unknown key; did you mean mqtt.connections_max?",
-            "depot.toml:11:1: rules.temprature: unknown key; did you mean rules.temperature?",
-            r#"depot.toml:13:10: log.format = "jsn": not allowed; allowed: one of "text" "json"; did you mean "json"?"#,
-            r#"depot.toml:14:9: log.level = 'loud': not allowed; allowed: one of "error" "warn" "info" "debug" "trace""#,
-            "depot.toml:15:1: sink[1].path: missing; allowed: a path; relative ones start at the folder of the file that names them",
-            r#"depot.toml:18:8: sink[1].host = "upstream": is no key of a sink of kind "file""#,
-            "depot.toml:19:1: sink[2].name: missing; allowed: 1 to 64 of A-Z a-z 0-9 _ -",
-            "depot.toml:21:1: sink[2].prot = 1: unknown key; did you mean port?",
-        ];
-        assert_eq!(faults(text, &[]), expected);
-    }
-
-    #[test]
-    fn every_broken_line_is_named_and_the_rest_is_still_judged() {
-        let text = "[mqtt]\nkeep_alive_max = 90s\nlisten = \n[http]\nlisten = 80\n";
-        let found = faults(text, &[]);
-        assert_eq!(found.len(), 3, "{found:#?}");
-        assert!(found[0].starts_with("depot.toml:2:"), "{found:#?}");
-        assert!(
-            found[0].ends_with(r#"did you mean keep_alive_max = "90s"?"#),
-            "{found:#?}"
-        );
-        assert!(found[1].starts_with("depot.toml:3:"), "{found:#?}");
-        assert!(
-            found[2].starts_with("depot.toml:5:10: http.listen = 80"),
-            "{found:#?}"
-        );
-    }
-
-    #[test]
-    fn an_override_goes_through_the_same_checks() {
-        let set = |text: &str| Config::parse(Path::new("c.toml"), "", &[text.to_owned()]);
-        let hours = |config: Config| {
-            config
-                .temperature
-                .delay
-                .map(|delay| delay.as_secs() / 3_600)
-        };
-        assert_eq!(
-            hours(set("rules.temperature.delay=1000h").unwrap()),
-            Some(1_000)
-        );
-        assert_eq!(
-            set("http.connections_max=7").unwrap().http.connections_max,
-            7
-        );
-        assert_eq!(
-            faults(
-                "",
-                &[
-                    "rules.temperature.delay=1000",
-                    "rules.temperature.dellay=1h"
-                ]
-            ),
-            [
-                "--set: rules.temperature.dellay = 1h: unknown key; did you mean rules.temperature.delay?",
-                r#"--set: rules.temperature.delay = 1000: not allowed; allowed: a duration with a unit (ms, s, min, h, d), such as "90s", "0s" to "3650d"; did you mean "1000s"?"#,
-            ]
-        );
-    }
-
-    #[test]
-    fn a_budget_that_cannot_hold_the_fleet_is_refused_with_the_sum() {
-        let text = "[store]\nbudget = \"1GiB\"\nfleet = 10000\n";
-        let found = faults(text, &[]);
-        assert!(found[0].starts_with("depot.toml:2:10: store.budget = \"1GiB\": is too small"));
-        assert!(
-            found[0].contains("= 432000000 readings need at least"),
-            "{found:?}"
-        );
-        let enough = text.replace("1GiB", "40GiB");
-        assert!(Config::parse(Path::new("c.toml"), &enough, &[]).is_ok());
-    }
-
-    #[test]
-    fn sinks_that_get_in_each_others_way_are_refused() {
-        let file = "[[sink]]\nname = \"a\"\nkind = \"file\"\npath = \"x.jsonl\"\n";
-        let mqtt =
-            "[[sink]]\nname = \"m\"\nkind = \"mqtt\"\nhost = \"localhost\"\nusername = \"u\"\n";
-        let found = faults(&[file, file, mqtt].concat(), &[]);
-        let text = found.join("\n");
-        assert!(
-            text.contains("sink[3].username = \"u\": needs password_file beside it"),
-            "{text}"
-        );
-        let found = faults(
-            &[file, file, &mqtt.replace("username = \"u\"\n", "")].concat(),
-            &[],
-        );
-        assert_eq!(found.len(), 3, "{found:#?}");
-        assert!(found[0].contains("sink[2].name = \"a\": is the name of sink[1] too"));
-        assert!(found[1].contains("sink[2].path = \"x.jsonl\": is the file of sink[1] too"));
-        assert!(found[2].contains("is this gateway's own mqtt.listen"));
-    }
+/// A duration with its unit, in the form that the configuration's keys have.
+///
+/// # Errors
+/// What is allowed, when `text` is none.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let allowed = || format!("allowed: {}", Duration::FORM);
+    Duration::read(&value::Literal::Text(text.to_owned())).ok_or_else(allowed)
 }
+
+#[cfg(test)]
+mod tests;

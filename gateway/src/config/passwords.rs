@@ -7,7 +7,7 @@ use protocol::key::{DeviceId, DeviceIdError};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::value::SecretFile;
+use super::path::SecretFile;
 
 /// Largest password file: 10,000 trackers with 64 characters each take 1.3 MB.
 const FILE_MAX_BYTES: u64 = 16 << 20;

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::fault::Problem;
+use super::path::SecretFile;
 use super::schema::section;
 use super::source::Source;
-use super::value::{Name, SecretFile, TopicName, choice};
+use super::value::{Name, TopicName, choice};
 
 choice! {
     /// Kinds of sink.

@@ -47,7 +47,18 @@ impl Source {
         }
     }
 
-    /// Add the values of a file.
+    /// Add the values of the file at `path`.
+    pub(super) fn open(&mut self, path: &Path) {
+        match text_of(path, FILE_MAX_BYTES) {
+            Ok(text) => self.file(path, &text),
+            Err(error) => {
+                let problem = Problem::Unusable(format!("cannot be read: {error}"));
+                self.note(Fault::new(Place::start_of(path), "", problem));
+            }
+        }
+    }
+
+    /// Add the values of a file with this text.
     pub(super) fn file(&mut self, path: &Path, text: &str) {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut reader = Reader {
@@ -174,40 +185,21 @@ impl Source {
     fn unknown(&self, place: Place, path: &str, value: Option<String>) -> Fault {
         let known: Vec<String> = self.sections.iter().flat_map(|s| full_names(s)).collect();
         Fault {
-            place,
-            key: path.to_owned(),
             value,
-            problem: Problem::Unknown,
-            allowed: String::new(),
             meant: nearest(path, known.iter().map(String::as_str)).map(str::to_owned),
-            warning: false,
+            ..Fault::new(place, path, Problem::Unknown)
         }
     }
 }
 
-/// The text of a file that is small enough to be a configuration.
-pub(super) fn text_of(path: &Path) -> Result<String, Fault> {
-    let read = || {
-        let bytes = std::fs::metadata(path)?.len();
-        if bytes > FILE_MAX_BYTES {
-            let why = format!("has {bytes} bytes, at most {FILE_MAX_BYTES} are read");
-            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why));
-        }
-        std::fs::read_to_string(path)
-    };
-    read().map_err(|error| Fault {
-        place: Place::File {
-            path: path.to_owned(),
-            line: 1,
-            column: 1,
-        },
-        key: String::new(),
-        value: None,
-        problem: Problem::Unusable(format!("cannot be read: {error}")),
-        allowed: String::new(),
-        meant: None,
-        warning: false,
-    })
+/// The text of a file that is small enough to be a configuration or a plan.
+pub(super) fn text_of(path: &Path, bytes_max: u64) -> std::io::Result<String> {
+    let bytes = std::fs::metadata(path)?.len();
+    if bytes > bytes_max {
+        let why = format!("it has {bytes} bytes, at most {bytes_max} are read");
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why));
+    }
+    std::fs::read_to_string(path)
 }
 
 /// Full names of a section and of its keys.

@@ -1,0 +1,176 @@
+//! The commands of `supercargo`.
+//!
+//! Results go to standard output, everything said about them to standard error. With `--json` results
+//! are JSON Lines, one flat object a row. Exit codes are those of [`Exit`].
+
+mod format;
+mod init;
+mod output;
+mod query;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use output::Output;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// As it should.
+    Good,
+    /// It worked and found something wrong with the world.
+    Finding,
+    /// The command line or the configuration cannot be used.
+    Usage,
+    /// The machine does not give what is needed: files, addresses, the store.
+    Environment,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Good => 0,
+            Exit::Finding => 1,
+            Exit::Usage => 2,
+            Exit::Environment => 3,
+        })
+    }
+}
+
+/// The depot gateway: takes readings from trackers on shipments, stores them before it acknowledges
+/// them, and tells milestones and exceptions to those who must act.
+#[derive(Debug, Parser)]
+#[command(name = "supercargo", version, propagate_version = true)]
+#[command(
+    after_help = "Exit codes: 0 good, 1 finding, 2 usage or configuration, 3 environment.\n\
+    First steps: supercargo demo; supercargo init depot; supercargo run --config depot/supercargo.toml"
+)]
+struct Supercargo {
+    /// Print results as JSON Lines: one flat object a row, on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration and its plan, and name every fault at once
+    Check(Check),
+    /// Write a configuration with every key explained, and a sample plan with fences
+    Init(init::Init),
+    /// Say how the gateway is
+    Status(query::Status),
+    /// Print what is stated about every event, in order of its last change
+    Events(query::Events),
+    /// Print every stored record, or every event
+    Export(query::Export),
+    /// Copy the store to a new folder, while the gateway runs or not
+    Backup(query::Backup),
+}
+
+#[derive(Args, Debug)]
+struct Check {
+    /// Configuration file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Override one key, as in --set log.level=debug; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+/// Run the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Supercargo { json, command } = Supercargo::parse();
+    let output = Output::new(json);
+    let exit = match command {
+        Command::Check(asked) => check(&asked, &output),
+        Command::Init(asked) => init::init(&asked, &output),
+        Command::Status(asked) => query::status(&asked, &output),
+        Command::Events(asked) => query::events(&asked, &output),
+        Command::Export(asked) => query::export(&asked, &output),
+        Command::Backup(asked) => query::backup(&asked, &output),
+    };
+    exit.into()
+}
+
+/// Say on standard error what went wrong, causes included.
+fn complain(exit: Exit, error: &dyn Error) -> Exit {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    output::say(&text);
+    exit
+}
+
+/// `check`: faults are the result, so they go to standard output. Warnings do not fail it.
+fn check(asked: &Check, output: &Output) -> Exit {
+    let (faults, exit) = match Config::load(Some(&asked.file), &asked.overrides) {
+        Ok(loaded) => (loaded.warnings, Exit::Good),
+        Err(faults) => (faults.0, Exit::Usage),
+    };
+    for fault in &faults {
+        let told = if output.is_json() {
+            output.line(&serde_json::Value::Object(fault.row()))
+        } else {
+            output.line(fault)
+        };
+        if told.is_err() {
+            return exit;
+        }
+    }
+    match exit {
+        Exit::Good => output::say(&format!("{}: good", asked.file.display())),
+        _ => output::say(&format!(
+            "{}: {} faults",
+            asked.file.display(),
+            faults.len()
+        )),
+    }
+    exit
+}
+
+/// A duration with its unit, as in the configuration: for command line arguments.
+///
+/// # Errors
+/// What is allowed, when `text` is none.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::duration(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Supercargo::command().debug_assert();
+    }
+
+    #[test]
+    fn json_may_stand_before_and_behind_the_command() {
+        for line in [
+            ["supercargo", "--json", "status"],
+            ["supercargo", "status", "--json"],
+        ] {
+            assert!(Supercargo::try_parse_from(line).unwrap().json);
+        }
+    }
+
+    #[test]
+    fn a_duration_needs_its_unit() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert!(duration("30").unwrap_err().contains("with a unit"));
+    }
+}

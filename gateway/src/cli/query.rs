@@ -1,0 +1,266 @@
+//! Commands that ask: the running gateway over its control socket, else the store itself.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::format::{Format, Writer};
+use super::output::{self, Output};
+use super::{Exit, complain};
+use crate::config::{Config, DataFolder, Faults};
+use crate::control::{
+    Client, ClientError, Desk, DeskError, EVENT_COLUMNS, READING_COLUMNS, Request, Row,
+};
+use crate::store::{Store, StoreError};
+
+/// Name of the store's folder in the data folder.
+const STORE_FOLDER: &str = "store";
+
+/// Where the gateway's data is.
+#[derive(Args, Debug)]
+struct Place {
+    /// Data folder [default: that of the configuration, else the user's own]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Configuration file that names the data folder
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Say how the gateway is.
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Print what is stated about every event, in order of its last change.
+#[derive(Args, Debug)]
+pub(super) struct Events {
+    #[command(flatten)]
+    place: Place,
+    /// Go on as events change; needs a running gateway
+    #[arg(long)]
+    follow: bool,
+    /// Only what changed after this sequence number
+    #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+    after: u64,
+}
+
+/// Print every stored record, or every event.
+#[derive(Args, Debug)]
+pub(super) struct Export {
+    /// What to export
+    #[arg(value_enum)]
+    what: What,
+    /// What it looks like
+    #[arg(long, value_enum, default_value = "jsonl")]
+    format: Format,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// One row per stored record: readings, alarms, boots, anchors, settings, losses
+    Readings,
+    /// One row per event, as last stated
+    Events,
+}
+
+/// Copy the store to a new folder, while the gateway runs or not.
+#[derive(Args, Debug)]
+pub(super) struct Backup {
+    /// Folder to make; it must not be there
+    #[arg(value_name = "DIR")]
+    to: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Why a command got no answer.
+#[derive(Debug, Error)]
+enum QueryError {
+    #[error("{0}")]
+    Configuration(Faults),
+    #[error("there is no store in {}: no gateway has run there; name its folder by --data or --config", data.display())]
+    NoStore { data: PathBuf },
+    #[error("--follow needs a running gateway, and none runs on {}", data.display())]
+    NotRunning { data: PathBuf },
+    #[error("current folder")]
+    CurrentFolder(#[source] io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Desk(#[from] DeskError),
+    #[error("write result")]
+    Output(#[source] io::Error),
+}
+
+impl QueryError {
+    const fn exit(&self) -> Exit {
+        match self {
+            Self::Configuration(_) => Exit::Usage,
+            _ => Exit::Environment,
+        }
+    }
+}
+
+pub(super) fn status(asked: &Status, output: &Output) -> Exit {
+    let text = |row: &Row| {
+        let members: Vec<_> = row.iter().map(|(_, value)| plain(value)).collect();
+        members.join("  ")
+    };
+    done(ask(&asked.place, &Request::Status, |row| {
+        output.row(&row, text)
+    }))
+}
+
+pub(super) fn events(asked: &Events, output: &Output) -> Exit {
+    let request = Request::Events {
+        after: asked.after,
+        follow: asked.follow,
+    };
+    done(ask(&asked.place, &request, |row| {
+        output.row(&row, sentence)
+    }))
+}
+
+pub(super) fn export(asked: &Export, output: &Output) -> Exit {
+    // Exports are for programs; --json asks for what jsonl is anyway.
+    let format = if output.is_json() {
+        Format::Jsonl
+    } else {
+        asked.format
+    };
+    done(export_to(output::bulk(), asked, format))
+}
+
+pub(super) fn backup(asked: &Backup, output: &Output) -> Exit {
+    let absolute = std::path::absolute(&asked.to).map_err(QueryError::CurrentFolder);
+    let text = |row: &Row| {
+        format!(
+            "wrote {}",
+            row.value("value").map(plain).unwrap_or_default()
+        )
+    };
+    done(absolute.and_then(|to| {
+        ask(&asked.place, &Request::Backup { to }, |row| {
+            output.row(&row, text)
+        })
+    }))
+}
+
+fn export_to(out: impl Write, asked: &Export, format: Format) -> Result<u64, QueryError> {
+    let (request, columns) = match asked.what {
+        What::Readings => (Request::ExportReadings, READING_COLUMNS),
+        What::Events => (Request::ExportEvents, EVENT_COLUMNS),
+    };
+    let mut writer = Writer::begin(out, format, columns).map_err(QueryError::Output)?;
+    let rows = ask(&asked.place, &request, |row| {
+        output::unless_closed(writer.row(&row))
+    })?;
+    let ended = output::unless_closed(writer.end());
+    ended.map(|_| rows).map_err(QueryError::Output)
+}
+
+fn done(asked: Result<u64, QueryError>) -> Exit {
+    match asked {
+        Ok(_) => Exit::Good,
+        Err(error) => complain(error.exit(), &error),
+    }
+}
+
+/// Ask whoever can answer, and say who that is.
+fn ask(
+    place: &Place,
+    request: &Request,
+    mut take: impl FnMut(Row) -> io::Result<ControlFlow<()>>,
+) -> Result<u64, QueryError> {
+    let config = configuration(place)?;
+    let data = config.gateway.data.path();
+    if let Some(gateway) = Client::connect(data)? {
+        output::say(&format!(
+            "asking the gateway that runs on {}",
+            data.display()
+        ));
+        return Ok(gateway.ask(request, take)?);
+    }
+    if matches!(request, Request::Events { follow: true, .. }) {
+        let data = data.to_owned();
+        return Err(QueryError::NotRunning { data });
+    }
+    let desk = open(&config, data)?;
+    output::say(&format!(
+        "no gateway runs on {}: reading its store",
+        data.display()
+    ));
+    let mut failed = None;
+    let rows = desk.answer(request, &mut |row| {
+        take(row).unwrap_or_else(|error| {
+            failed = Some(error);
+            ControlFlow::Break(())
+        })
+    })?;
+    failed.map_or(Ok(rows), |error| Err(QueryError::Output(error)))
+}
+
+/// The configuration as far as a question needs it: the machine is not looked at.
+fn configuration(place: &Place) -> Result<Config, QueryError> {
+    let path = place.config.as_deref();
+    let mut config = match path {
+        Some(path) => Config::read_only(path),
+        None => Config::parse(Path::new(""), "", &[]),
+    }
+    .map_err(QueryError::Configuration)?;
+    if let Some(data) = &place.data {
+        config.gateway.data = DataFolder::at(data.clone());
+    }
+    Ok(config)
+}
+
+/// Open the store of a data folder in which a gateway has run.
+fn open(config: &Config, data: &Path) -> Result<Desk, QueryError> {
+    let folder = data.join(STORE_FOLDER);
+    if !folder.is_dir() {
+        let data = data.to_owned();
+        return Err(QueryError::NoStore { data });
+    }
+    Ok(Desk {
+        store: Store::open(&folder)?,
+        zone: config.gateway.time_zone,
+        sinks: config
+            .sinks
+            .iter()
+            .map(|sink| sink.name.to_string())
+            .collect(),
+        running: None,
+    })
+}
+
+/// An event for people.
+fn sentence(row: &Row) -> String {
+    let word = |name| row.value(name).map(plain).unwrap_or_default();
+    format!(
+        "{}  {:<8}  {:<18}  {}: {}  -> {}",
+        word("occurred_at"),
+        word("severity"),
+        word("code"),
+        word("shipment"),
+        word("title"),
+        word("next_action"),
+    )
+}
+
+/// A value without quotes.
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,236 @@
+//! Answers what commands ask, from the store: behind the control socket, or in the command itself.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::row::Row;
+use super::{Request, episode, export};
+use crate::clock::monotonic;
+use crate::fold::posted::Posted;
+use crate::store::{Store, StoreError, history, outbox, view};
+
+/// Events put in order at once: 1,024 places of two ids are 100 KiB.
+const ORDERED_MAX_EVENTS: usize = 1_024;
+
+/// How long an export waits for the fold to take what was stored when it began; twice the lag
+/// that is allowed at rated load, and more than a refold takes.
+const FOLD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Pause between two looks at the fold: short beside its usual lag, some 100 ms.
+const FOLD_POLL: Duration = Duration::from_millis(10);
+
+/// Most queued rows counted per sink; beyond it `status` says so.
+const QUEUE_COUNT_MAX_ROWS: usize = 10_000;
+
+/// What only a running gateway knows, as rows of `status`.
+pub type Facts = Arc<dyn Fn() -> Vec<Row> + Send + Sync>;
+
+/// Where rows go; it breaks when nobody takes them any more.
+pub type Emit<'a> = dyn FnMut(Row) -> ControlFlow<()> + 'a;
+
+/// Everything commands are answered from.
+pub struct Desk {
+    /// The store.
+    pub store: Store,
+    /// Zone of the times in events.
+    pub zone: Tz,
+    /// Names of the sinks whose queues `status` counts.
+    pub sinks: Vec<String>,
+    /// What the running gateway adds; `None` while none runs.
+    pub running: Option<Running>,
+}
+
+/// A running gateway's part of a desk.
+#[derive(Clone)]
+pub struct Running {
+    /// Further rows of `status`.
+    pub facts: Facts,
+    /// Sequence of the newest revision that may be read.
+    pub posted: watch::Receiver<u64>,
+}
+
+/// Why a request is not answered.
+#[derive(Debug, Error)]
+pub enum DeskError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The fold does not keep up.
+    #[error(
+        "export: the fold is {behind} commits behind and did not catch up in {} s; try again when `status` shows less",
+        FOLD_TIMEOUT.as_secs()
+    )]
+    Lagging {
+        /// Commits not yet folded.
+        behind: u64,
+    },
+    /// A backup goes to a place every process means alike.
+    #[error("backup: path {path} is not absolute")]
+    Relative {
+        /// The path.
+        path: String,
+    },
+}
+
+impl Desk {
+    /// Answer a request once; how many rows there were. Following is the server's affair.
+    ///
+    /// # Errors
+    /// When the store fails, or the fold lags too far behind for an export.
+    pub fn answer(&self, request: &Request, emit: &mut Emit<'_>) -> Result<u64, DeskError> {
+        match request {
+            Request::Status => self.status(emit),
+            Request::Events { after, .. } => Ok(self.events(*after, emit)?.rows),
+            Request::ExportReadings => {
+                self.wait_for_fold()?;
+                Ok(export::readings(&self.store, emit)?)
+            }
+            Request::ExportEvents => self.export_events(emit),
+            Request::Backup { to } => self.backup(to, emit),
+        }
+    }
+
+    /// Rows of the events that changed after `after`, in order of their last change.
+    pub(super) fn events(&self, after: u64, emit: &mut Emit<'_>) -> Result<Told, DeskError> {
+        let mut told = Told { rows: 0, after };
+        loop {
+            let next = self.ordered(told.after)?;
+            let full = next.len() == ORDERED_MAX_EVENTS;
+            for (sequence, (shipment, event)) in next {
+                told.after = sequence;
+                let posted: Option<Posted> = view::value(&self.store, &shipment, &event)?;
+                let Some(posted) = posted.filter(|posted| posted.sequence == sequence) else {
+                    continue;
+                };
+                told.rows += 1;
+                if emit(episode::row(&posted, self.zone)).is_break() {
+                    return Ok(told);
+                }
+            }
+            if !full {
+                return Ok(told);
+            }
+        }
+    }
+
+    /// The first events after `after`, by sequence.
+    fn ordered(&self, after: u64) -> Result<BTreeMap<u64, (String, String)>, StoreError> {
+        let mut first = BTreeMap::new();
+        view::each_of_all(&self.store, |shipment, event, posted: Posted| {
+            if posted.sequence > after {
+                first.insert(posted.sequence, (shipment, event));
+            }
+            if first.len() > ORDERED_MAX_EVENTS {
+                first.pop_last();
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(first)
+    }
+
+    fn export_events(&self, emit: &mut Emit<'_>) -> Result<u64, DeskError> {
+        let mut rows = 0;
+        view::each_of_all(&self.store, |_, _, posted: Posted| {
+            rows += 1;
+            Ok(emit(episode::row(&posted, self.zone)))
+        })?;
+        Ok(rows)
+    }
+
+    fn status(&self, emit: &mut Emit<'_>) -> Result<u64, DeskError> {
+        let mut rows = vec![
+            fact("running", self.running.is_some()),
+            fact("store_bytes", self.store.size_bytes()?),
+            fact("newest_commit", self.store.newest_commit().0),
+            fact("folded_commit", self.store.newest_folded().0),
+            fact("devices", self.devices()?),
+            fact("events", self.count_events()?),
+        ];
+        for sink in &self.sinks {
+            let queued = outbox::pending(&self.store, sink, 0, QUEUE_COUNT_MAX_ROWS)?.len();
+            let mut row = fact("outbox_rows", queued);
+            row.put("sink", sink.as_str());
+            row.put("at_least", queued == QUEUE_COUNT_MAX_ROWS);
+            rows.push(row);
+        }
+        if let Some(running) = &self.running {
+            rows.extend((running.facts)());
+        }
+        let mut count = 0;
+        for row in rows {
+            count += 1;
+            if emit(row).is_break() {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    fn devices(&self) -> Result<u64, StoreError> {
+        let mut devices = 0_u64;
+        history::each_device(&self.store, |_| {
+            devices += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(devices)
+    }
+
+    fn count_events(&self) -> Result<u64, StoreError> {
+        let mut events = 0_u64;
+        view::each_of_all(&self.store, |_, _, _: Posted| {
+            events += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(events)
+    }
+
+    fn backup(&self, to: &Path, emit: &mut Emit<'_>) -> Result<u64, DeskError> {
+        if !to.is_absolute() {
+            let path = to.display().to_string();
+            return Err(DeskError::Relative { path });
+        }
+        self.store.backup(to)?;
+        let _ = emit(fact("backup", to.display().to_string()));
+        Ok(1)
+    }
+
+    /// Wait until everything stored by now is in the history, where an export finds it. While no
+    /// gateway runs nothing moves, and the export reads the journal as well.
+    fn wait_for_fold(&self) -> Result<(), DeskError> {
+        if self.running.is_none() {
+            return Ok(());
+        }
+        let wanted = self.store.newest_commit();
+        let deadline = monotonic() + FOLD_TIMEOUT;
+        while self.store.newest_folded() < wanted {
+            if monotonic() > deadline {
+                let behind = wanted.0.saturating_sub(self.store.newest_folded().0);
+                return Err(DeskError::Lagging { behind });
+            }
+            std::thread::sleep(FOLD_POLL);
+        }
+        Ok(())
+    }
+}
+
+/// How far `events` has told.
+pub(super) struct Told {
+    /// Rows handed out.
+    pub(super) rows: u64,
+    /// Sequence to go on after.
+    pub(super) after: u64,
+}
+
+fn fact(name: &'static str, value: impl Into<serde_json::Value>) -> Row {
+    let mut row = Row::new();
+    row.put("name", name);
+    row.put("value", value);
+    row
+}

@@ -1,0 +1,76 @@
+//! The control socket: how commands reach a running gateway.
+//!
+//! A Unix socket `control.sock` in the data folder, mode 0600, and only for the user the gateway runs
+//! as. One request a connection, one JSON value a line:
+//!
+//! ```text
+//! -> {"op":"events","after":17,"follow":true}
+//! <- {"sequence":18,"code":"DELIVERED", ...}        one flat object a row
+//! <- ["end",1]                                      number of rows; or ["error","why"]
+//! ```
+//!
+//! The same [`Desk`] answers a command that opens the store itself while no gateway runs.
+
+mod client;
+mod desk;
+mod episode;
+mod export;
+mod row;
+mod sample;
+#[cfg(unix)]
+mod server;
+#[cfg(not(unix))]
+#[path = "unsupported.rs"]
+mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{Client, ClientError};
+pub use desk::{Desk, DeskError, Emit, Facts, Running};
+pub use episode::COLUMNS as EVENT_COLUMNS;
+pub use row::Row;
+pub use sample::COLUMNS as READING_COLUMNS;
+pub use server::{Server, bind};
+
+/// Longest request, in bytes: a path has at most 4096, escaped at most six times as many.
+const REQUEST_MAX_BYTES: u64 = 32 * 1024;
+
+/// Longest wait for a request on an open connection: commands send theirs at once.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait for a command to take a row: a stopped pager holds no connection for ever.
+const ROW_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Rows made ahead of what the command has taken: hides the latency of single reads, some 100 KiB.
+const ROWS_AHEAD_MAX: usize = 64;
+
+/// What a command asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How the gateway is: rows of one fact each.
+    Status,
+    /// What is stated about every event, in order of its last change.
+    Events {
+        /// Only what changed after this sequence number; 0 for everything.
+        after: u64,
+        /// Go on as events change, until the connection closes.
+        follow: bool,
+    },
+    /// Every stored record.
+    ExportReadings,
+    /// Every event.
+    ExportEvents,
+    /// Copy the store while it is in use.
+    Backup {
+        /// Absolute path of a folder that does not exist.
+        to: PathBuf,
+    },
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;
