@@ -371,3 +371,44 @@ const fn publish_failure<P, T>(error: &PubError<P, T>) -> LinkFailure {
         PubError::Payload(_) => LinkFailure::TooLarge,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed(u64);
+
+    impl Entropy for Fixed {
+        fn random(&mut self) -> u64 {
+            self.0
+        }
+    }
+
+    /// The first ten waits, in milliseconds, with jitter `random`.
+    fn waits(random: u64) -> Vec<u64> {
+        let mut buffers = Box::new(Buffers::new());
+        let config = LinkConfig::new("a".parse().unwrap());
+        let mut link = Link::new(config, &mut buffers, Fixed(random));
+        (0..10).map(|_| link.back_off().as_millis()).collect()
+    }
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_half_of_each_is_jitter() {
+        let longest: Vec<u64> = (0..10).map(|n| (500 << n).min(60_000)).collect();
+        let shortest: Vec<u64> = longest.iter().map(|wait| wait / 2).collect();
+        assert_eq!(waits(0), shortest);
+        let spread = waits(1_234_567);
+        let within = |index: usize| (shortest[index]..=longest[index]).contains(&spread[index]);
+        assert!((0..10).all(within), "{spread:?}");
+        assert_ne!(spread, shortest);
+    }
+
+    #[test]
+    fn the_buffers_of_a_link_stay_below_eleven_kilobytes() {
+        assert!(
+            size_of::<Buffers>() <= 11 * 1024,
+            "{}",
+            size_of::<Buffers>()
+        );
+    }
+}

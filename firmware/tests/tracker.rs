@@ -370,6 +370,35 @@ fn the_first_shock_is_reported_at_once_and_repeats_after_two_minutes() {
 }
 
 #[test]
+fn a_tracker_stays_below_forty_kilobytes() {
+    let bytes = size_of::<firmware::tracker::Tracker<()>>();
+    assert!(bytes <= 40 * 1024, "{bytes}");
+}
+
+#[test]
+fn nonsense_from_the_gateway_changes_nothing() {
+    let mut rig = Rig::connected();
+    let mut state = 7_u32;
+    for length in 0..400_usize {
+        let payload: Vec<u8> = (0..length % 90)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        rig.downlink(Channel::Settings, &payload);
+        rig.downlink(Channel::Time, &payload);
+    }
+    assert_eq!(rig.tracker.settings(), &Settings::DEFAULT);
+    assert!(anchors(&rig).is_empty());
+    let undecodable = |ack: &protocol::status::SettingsAck| {
+        ack.version == 0 && ack.outcome == Err(SettingsRefusal::Undecodable)
+    };
+    assert!(rig.gateway.acks.iter().all(undecodable));
+    assert_eq!(rig.gateway.acks.len(), 400);
+}
+
+#[test]
 fn a_tracker_without_a_receiver_says_so() {
     let mut without = config();
     without.gnss_fitted = false;
