@@ -1,8 +1,10 @@
 //! Every stored record, once: the history, then what still waits in the journal.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use protocol::key::RecordKey;
+use protocol::key::{DeviceId, RecordKey};
+use rules::timeline::Timeline;
 
 use super::row::Row;
 use super::sample;
@@ -21,9 +23,10 @@ pub(super) fn readings(
     let mut count = 0;
     let mut stopped = false;
     history::each_device(store, |device| {
+        let timeline = timeline(store, &device)?;
         history::each(store, &device, None, |key, kept| {
             count += 1;
-            let flow = emit(sample::row(&device, key, &kept));
+            let flow = emit(sample::row(&device, key, &kept, &timeline));
             stopped = flow.is_break();
             Ok(flow)
         })?;
@@ -35,16 +38,37 @@ pub(super) fn readings(
     Ok(count)
 }
 
+/// What the records of a device say about its clock.
+fn timeline(store: &Store, device: &DeviceId) -> Result<Timeline, StoreError> {
+    let mut timeline = Timeline::default();
+    history::each(store, device, None, |key, kept| {
+        if let Kept::Known(known) = kept
+            && let Ok(numbered) = known.content.decode()
+        {
+            timeline.learn(key, &numbered.record);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(timeline)
+}
+
 /// Records of the journal that the fold has not taken. Clocks of the devices concerned are kept: at
 /// most one per device.
 fn waiting(store: &Store, emit: &mut dyn FnMut(Row) -> ControlFlow<()>) -> Result<u64, StoreError> {
     let mut count = 0;
+    let mut clocks: BTreeMap<DeviceId, Timeline> = BTreeMap::new();
     journal::each(store, Commit(0), |chunk| {
         for entry in chunk.entries {
             let Entry::Records(arrived) = entry else {
                 continue;
             };
-            for row in unfolded(store, &arrived)? {
+            if !clocks.contains_key(&arrived.device) {
+                clocks.insert(arrived.device.clone(), timeline(store, &arrived.device)?);
+            }
+            let Some(clock) = clocks.get_mut(&arrived.device) else {
+                continue;
+            };
+            for row in unfolded(store, &arrived, clock)? {
                 count += 1;
                 if emit(row).is_break() {
                     return Ok(ControlFlow::Break(()));
@@ -57,7 +81,11 @@ fn waiting(store: &Store, emit: &mut dyn FnMut(Row) -> ControlFlow<()>) -> Resul
 }
 
 /// Rows of those records of one payload that the history does not hold.
-fn unfolded(store: &Store, arrived: &Records) -> Result<Vec<Row>, StoreError> {
+fn unfolded(
+    store: &Store,
+    arrived: &Records,
+    clock: &mut Timeline,
+) -> Result<Vec<Row>, StoreError> {
     let mut rows = Vec::new();
     for stored in &arrived.records {
         let key = RecordKey {
@@ -68,12 +96,15 @@ fn unfolded(store: &Store, arrived: &Records) -> Result<Vec<Row>, StoreError> {
         if history::value(store, &arrived.device, key)?.is_some() {
             continue;
         }
+        if let Ok(numbered) = stored.content.decode() {
+            clock.learn(key, &numbered.record);
+        }
         let kept = Kept::Known(Known {
             received_at: arrived.received_at,
             qos: arrived.qos,
             content: stored.content.clone(),
         });
-        rows.push(sample::row(&arrived.device, key, &kept));
+        rows.push(sample::row(&arrived.device, key, &kept, clock));
     }
     Ok(rows)
 }

@@ -8,6 +8,7 @@ use protocol::record::{
     Alarm, AlarmKind, Anchor, BootRecord, Loss, LossReason, Record, ResetCause, TimeSource,
 };
 use protocol::units::UtcMs;
+use rules::timeline::Timeline;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -100,7 +101,7 @@ pub const COLUMNS: &[&str] = &[
 ];
 
 /// The row of what is kept under a key.
-pub(super) fn row(device: &DeviceId, key: RecordKey, kept: &Kept) -> Row {
+pub(super) fn row(device: &DeviceId, key: RecordKey, kept: &Kept, timeline: &Timeline) -> Row {
     let mut row = Row::new();
     row.put("device", device.as_str());
     row.put("epoch", format!("{:016x}", key.epoch.0));
@@ -108,17 +109,23 @@ pub(super) fn row(device: &DeviceId, key: RecordKey, kept: &Kept) -> Row {
     row.put("seq", key.seq.0);
     match kept {
         Kept::Contested => row.put("kind", "contested"),
-        Kept::Known(known) => fill(&mut row, known),
+        Kept::Known(known) => fill(&mut row, key, known, timeline),
     }
     row
 }
 
-fn fill(row: &mut Row, known: &Known) {
+fn fill(row: &mut Row, key: RecordKey, known: &Known, timeline: &Timeline) {
     let Ok(numbered) = known.content.decode() else {
         return row.put("kind", "damaged");
     };
     let record = &numbered.record;
     row.put("kind", kind(record));
+    if let Some(stamp) = timeline.stamp(key, record.uptime()) {
+        let dated = stamp.dated;
+        row.put("utc", text(dated.at));
+        row.put("utc_quality", word(dated.quality));
+        row.put("utc_uncertainty_ms", dated.uncertainty_ms);
+    }
     row.put("uptime_ms", record.uptime().get());
     row.put("received_at", text(known.received_at));
     row.put("qos", known.qos);

@@ -166,8 +166,8 @@ fn every_stored_record_is_exported_once_with_its_time_and_reasons() {
     let rows = answers(&desk(None), &Request::ExportReadings);
     let lines: Vec<_> = rows.iter().map(ToString::to_string).collect();
     assert_eq!(rows.len(), 4, "{lines:#?}");
-    assert!(lines[0].contains(r#""seq":1,"kind":"anchor""#));
-    assert!(lines[1].contains(r#""seq":2,"kind":"reading""#));
+    assert!(lines[0].contains(r#""seq":1,"kind":"anchor","utc":"2026-03-14T09:26:53.000Z""#));
+    assert!(lines[1].contains(r#""seq":2,"kind":"reading","utc":"2026-03-14T09:27:53.000Z""#));
     let expected = r#""temperature_1_c":4.12,"temperature_2_missing":"sensor_fault""#;
     assert!(lines[1].contains(expected), "{}", lines[1]);
     assert!(lines[1].contains(r#""position_missing":"no_fix""#));
@@ -175,7 +175,7 @@ fn every_stored_record_is_exported_once_with_its_time_and_reasons() {
     assert!(
         lines[2].ends_with(r#""epoch":"0000000000000007","boot":0,"seq":3,"kind":"contested"}"#)
     );
-    assert!(lines[3].contains(r#""seq":4,"kind":"reading""#));
+    assert!(lines[3].contains(r#""seq":4,"kind":"reading","utc":"2026-03-14T09:28:53.000Z""#));
 }
 
 #[test]
