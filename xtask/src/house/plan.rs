@@ -59,6 +59,12 @@ pub(super) const PACKAGES: &[Package] = &[
         foreign: None,
     },
     Package {
+        name: "protocol-fuzz",
+        folder: "protocol/fuzz",
+        imports: &["protocol"],
+        foreign: Some(&["libfuzzer-sys"]),
+    },
+    Package {
         name: "xtask",
         folder: "xtask",
         imports: &[],
