@@ -68,15 +68,16 @@ pub struct Summary {
 }
 
 impl Load {
-    /// Start all devices, each in a thread of its own.
+    /// Start all devices, each in a thread of its own. Without a ledger nothing is entered: then only
+    /// speed is measured.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(plan: Plan, ledger: &Arc<Ledger>) -> Result<Self> {
+    pub fn start(plan: Plan, ledger: Option<&Arc<Ledger>>) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut threads = Vec::new();
         for index in 0..plan.devices {
-            let (shared, ledger) = (shared.clone(), ledger.clone());
+            let (shared, ledger) = (shared.clone(), ledger.cloned());
             let sender = Sender::new(plan, index, shared, ledger)?;
             let named = thread::Builder::new().name(format!("load-{index}"));
             threads.push(named.spawn(move || sender.run())?);
@@ -132,7 +133,7 @@ struct Sender {
     device: Device,
     topic: String,
     shared: Arc<Shared>,
-    ledger: Arc<Ledger>,
+    ledger: Option<Arc<Ledger>>,
     unacknowledged: VecDeque<(u16, Payload)>,
     next_packet_id: u16,
     batches_sent: u32,
@@ -141,7 +142,12 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(plan: Plan, index: u32, shared: Arc<Shared>, ledger: Arc<Ledger>) -> Result<Self> {
+    fn new(
+        plan: Plan,
+        index: u32,
+        shared: Arc<Shared>,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Result<Self> {
         let device = Device::new(plan.seed, index)?;
         let even = index.is_multiple_of(2);
         Ok(Self {
@@ -215,9 +221,7 @@ impl Sender {
     /// What a tracker does after a link error: everything unconfirmed, oldest first.
     fn send_again(&mut self, client: &mut Client) -> Result<()> {
         for (packet_id, payload) in &self.unacknowledged {
-            for (name, record) in &payload.records {
-                self.ledger.sent(name.clone(), *record)?;
-            }
+            self.enter(payload)?;
             client.publish(&self.topic, *packet_id, &payload.bytes)?;
             self.shared.resent.fetch_add(1, Ordering::Relaxed);
         }
@@ -231,9 +235,7 @@ impl Sender {
         self.batches_sent += 1;
         self.records_sent += self.plan.batch_records;
         // Entered before it leaves: a broken connection says nothing about what arrived.
-        for (name, record) in &payload.records {
-            self.ledger.sent(name.clone(), *record)?;
-        }
+        self.enter(&payload)?;
         self.unacknowledged.push_back((packet_id, payload));
         let (packet_id, payload) = self.unacknowledged.back().context("just pushed")?;
         client.publish(&self.topic, *packet_id, &payload.bytes)?;
@@ -255,10 +257,20 @@ impl Sender {
         let index = owed.with_context(|| format!("PUBACK {packet_id} for nothing"))?;
         let (_, payload) = self.unacknowledged.remove(index).context("just found")?;
         for (name, _) in &payload.records {
-            self.ledger.acknowledged(name)?;
+            self.ledger
+                .as_ref()
+                .map_or(Ok(()), |ledger| ledger.acknowledged(name))?;
         }
         self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn enter(&self, payload: &Payload) -> Result<()> {
+        let Some(ledger) = &self.ledger else {
+            return Ok(());
+        };
+        let mut records = payload.records.iter();
+        records.try_for_each(|(name, record)| ledger.sent(name.clone(), *record))
     }
 
     /// Whether no new batch will ever be due.
