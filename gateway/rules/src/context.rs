@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use protocol::key::DeviceId;
 
-use crate::condition::excursion::Limit;
+use crate::condition::limit::Limit;
 use crate::event::Place;
 use crate::place::index::FenceIndex;
 use crate::plan::Plan;

@@ -125,8 +125,8 @@ impl<'f> Journey<'f> {
                 .is_some_and(|visit| visit.arrived.is_none())
         };
         (from..self.fences.len()).find(has_fence).or_else(|| {
-            let earlier = (0..from).filter(has_fence);
-            earlier.filter(unreported).next_back()
+            let mut earlier = (0..from).filter(has_fence);
+            earlier.rfind(unreported)
         })
     }
 

@@ -5,6 +5,8 @@
 //! cannot take that way it says so, and the owner refolds. Both ways give the same facts.
 
 mod duty;
+mod scene;
+mod track;
 
 use protocol::key::{DeviceId, RecordKey};
 use protocol::record::Record;
@@ -15,6 +17,7 @@ use crate::fact::Fact;
 use crate::timeline::{Stamp, Timeline};
 use crate::watch::Heard;
 use duty::DutyState;
+use scene::Scene;
 
 /// A tracker's longest sampling interval until it reports its settings, in milliseconds.
 const INTERVAL_MS: i64 = protocol::downlink::Settings::DEFAULT.sample_resting.get() as i64 * 1_000;
@@ -77,7 +80,7 @@ pub fn step(
         }
         let max_gap = duty.profile.max_gap.map(|gap| gap.as_millis());
         let max_gap = max_gap.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
-        let mut scene = duty::Scene {
+        let mut scene = Scene {
             context,
             device,
             timeline,

@@ -20,8 +20,9 @@
 
 use protocol::key::RecordKey;
 
-use crate::event::{Confidence, Side};
-use crate::plan::profile::TemperatureRule;
+use super::figures::{Figures, Sample};
+use super::limit::Limit;
+use crate::event::Confidence;
 use crate::timeline::Stamp;
 
 /// How much worse an open episode must become to be told again, in centi-kelvin.
@@ -29,28 +30,6 @@ const WORSENING_STEP_CENTI: i32 = 50;
 
 /// How long an open episode is told no worsening after the last one, in milliseconds: ten minutes.
 const WORSENING_INTERVAL_MS: i64 = 600_000;
-
-/// A rule in the units of the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    bound_centi: i32,
-    clear_centi: i32,
-    side: Side,
-    inclusive: bool,
-    delay_ms: i64,
-    clear_delay_ms: i64,
-}
-
-/// A temperature at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// When.
-    pub at: Stamp,
-    /// Record that carries it.
-    pub key: RecordKey,
-    /// Hundredths of a degree Celsius.
-    pub centi: i32,
-}
 
 /// One rule watching one probe.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,27 +71,6 @@ struct Opened {
     shown_certain: bool,
 }
 
-/// What readings of an episode add up to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Figures {
-    /// Lowest, centi-Celsius.
-    pub min_centi: i32,
-    /// Highest, centi-Celsius.
-    pub max_centi: i32,
-    /// Record with the worst value.
-    pub worst: RecordKey,
-    /// Newest record.
-    pub last: RecordKey,
-    /// Newest moment.
-    pub until: Stamp,
-    /// Milliseconds that readings cover.
-    pub covered_ms: i64,
-    /// Milliseconds they do not.
-    pub unobserved_ms: i64,
-    /// Sum of centi-Celsius times milliseconds held.
-    weighted: i128,
-}
-
 /// An episode as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Episode {
@@ -130,71 +88,6 @@ pub struct Episode {
     pub figures: Figures,
     /// Milliseconds since the delay was reached.
     pub alarm_ms: i64,
-}
-
-impl Limit {
-    /// The limit of `rule`.
-    #[must_use]
-    pub fn of(rule: &TemperatureRule) -> Self {
-        let bound_centi = centi(rule.bound);
-        let inward = match rule.side {
-            Side::Above => -1,
-            Side::Below => 1,
-        };
-        Self {
-            bound_centi,
-            clear_centi: bound_centi + inward * centi(rule.hysteresis),
-            side: rule.side,
-            inclusive: rule.inclusive,
-            delay_ms: i64::try_from(rule.delay.as_millis()).unwrap_or(i64::MAX),
-            clear_delay_ms: i64::try_from(rule.clear_delay.as_millis()).unwrap_or(i64::MAX),
-        }
-    }
-
-    /// Which side is bad.
-    #[must_use]
-    pub const fn side(&self) -> Side {
-        self.side
-    }
-
-    /// What a device's alarm beyond `limit_centi` with `extreme_centi` proves about this limit: values at
-    /// its begin and now, both beyond. `None` when the device's limit is laxer: then the alarm says
-    /// nothing about the time between the two limits.
-    #[must_use]
-    pub fn claimed_by(&self, limit_centi: i32, extreme_centi: i32) -> Option<(i32, i32)> {
-        let step = match self.side {
-            Side::Above => 1,
-            Side::Below => -1,
-        };
-        let proven = [limit_centi, limit_centi + step];
-        let begin = proven.into_iter().find(|centi| self.is_beyond(*centi))?;
-        self.is_beyond(extreme_centi)
-            .then_some((begin, extreme_centi))
-    }
-
-    fn is_beyond(&self, centi: i32) -> bool {
-        match self.side {
-            Side::Above if self.inclusive => centi >= self.bound_centi,
-            Side::Above => centi > self.bound_centi,
-            Side::Below if self.inclusive => centi <= self.bound_centi,
-            Side::Below => centi < self.bound_centi,
-        }
-    }
-
-    fn is_clear(&self, centi: i32) -> bool {
-        let within = match self.side {
-            Side::Above => centi <= self.clear_centi,
-            Side::Below => centi >= self.clear_centi,
-        };
-        within && !self.is_beyond(centi)
-    }
-
-    fn is_worse(&self, centi: i32, than: i32) -> bool {
-        match self.side {
-            Side::Above => centi > than,
-            Side::Below => centi < than,
-        }
-    }
 }
 
 impl Excursion {
@@ -221,14 +114,14 @@ impl Excursion {
             covered,
         };
         let (state, ended) = match std::mem::take(&mut self.state) {
-            State::InRange => (step.from_in_range(), None),
-            State::Pending(run) => step.from_pending(run),
-            State::Open(opened) => step.from_open(opened),
+            State::InRange => (step.when_in_range(), None),
+            State::Pending(run) => step.when_pending(run),
+            State::Open(opened) => step.when_open(opened),
             State::Recovering {
                 opened,
                 since,
                 figures,
-            } => step.from_recovering(opened, since, figures),
+            } => step.when_recovering(opened, since, figures),
         };
         self.state = state;
         ended
@@ -255,7 +148,7 @@ struct Step<'l> {
 }
 
 impl Step<'_> {
-    fn from_in_range(&self) -> State {
+    fn when_in_range(&self) -> State {
         if !self.limit.is_beyond(self.sample.centi) {
             return State::InRange;
         }
@@ -267,7 +160,7 @@ impl Step<'_> {
         self.opened(run).map_or(State::Pending(run), State::Open)
     }
 
-    fn from_pending(&self, mut run: Run) -> (State, Option<Episode>) {
+    fn when_pending(&self, mut run: Run) -> (State, Option<Episode>) {
         run.figures.hold(&self.last, &self.sample, self.covered);
         let beyond = self.limit.is_beyond(self.sample.centi);
         if beyond {
@@ -287,7 +180,7 @@ impl Step<'_> {
         }
     }
 
-    fn from_open(&self, mut opened: Opened) -> (State, Option<Episode>) {
+    fn when_open(&self, mut opened: Opened) -> (State, Option<Episode>) {
         opened
             .run
             .figures
@@ -314,7 +207,7 @@ impl Step<'_> {
         (State::Open(opened), None)
     }
 
-    fn from_recovering(
+    fn when_recovering(
         &self,
         mut opened: Opened,
         since: Sample,
@@ -348,7 +241,7 @@ impl Step<'_> {
         since: Sample,
         figures: Figures,
     ) -> (State, Option<Episode>) {
-        if self.sample.at.since_ms(&since.at) < self.limit.clear_delay_ms {
+        if self.sample.at.since_ms(&since.at) < self.limit.clear_delay_ms() {
             // Should the episode go on after all, this reading was part of it.
             opened.run.figures.add(&self.sample, self.limit);
             let state = State::Recovering {
@@ -365,10 +258,10 @@ impl Step<'_> {
     /// `run` as an open episode, if it has lasted long enough.
     fn opened(&self, run: Run) -> Option<Opened> {
         let lasted_ms = self.sample.at.since_ms(&run.start.at);
-        if lasted_ms < self.limit.delay_ms {
+        if lasted_ms < self.limit.delay_ms() {
             return None;
         }
-        let certain = self.sample.at.since_ms(&run.covered_from) >= self.limit.delay_ms;
+        let certain = self.sample.at.since_ms(&run.covered_from) >= self.limit.delay_ms();
         Some(Opened {
             run,
             decided_by: self.sample.key,
@@ -380,7 +273,7 @@ impl Step<'_> {
 
     fn confirm(&self, opened: &mut Opened) {
         let covered_ms = self.sample.at.since_ms(&opened.run.covered_from);
-        opened.certain |= covered_ms >= self.limit.delay_ms;
+        opened.certain |= covered_ms >= self.limit.delay_ms();
     }
 }
 
@@ -388,11 +281,8 @@ impl Opened {
     /// Tell readers of the present figures when they are worth it.
     fn show(&mut self, limit: &Limit) {
         let (now, shown) = (&self.run.figures, &self.shown);
-        let worst = |figures: &Figures| match limit.side {
-            Side::Above => figures.max_centi,
-            Side::Below => figures.min_centi,
-        };
-        let worse = (worst(now) - worst(shown)).abs() >= WORSENING_STEP_CENTI;
+        let worse =
+            (now.worst_centi(limit) - shown.worst_centi(limit)).abs() >= WORSENING_STEP_CENTI;
         let rested = now.until.since_ms(&shown.until) >= WORSENING_INTERVAL_MS;
         if (worse && rested) || self.certain != self.shown_certain {
             self.shown = *now;
@@ -420,73 +310,9 @@ impl Opened {
                 Confidence::Possible
             },
             figures,
-            alarm_ms: (lasted_ms - limit.delay_ms).max(0),
+            alarm_ms: (lasted_ms - limit.delay_ms()).max(0),
         }
     }
-}
-
-impl Figures {
-    const fn of(sample: &Sample) -> Self {
-        Self {
-            min_centi: sample.centi,
-            max_centi: sample.centi,
-            worst: sample.key,
-            last: sample.key,
-            until: sample.at,
-            covered_ms: 0,
-            unobserved_ms: 0,
-            weighted: 0,
-        }
-    }
-
-    /// The time from `last` to `sample`.
-    fn hold(&mut self, last: &Sample, sample: &Sample, covered: bool) {
-        let held_ms = sample.at.since_ms(&last.at);
-        self.until = sample.at;
-        if covered {
-            self.covered_ms += held_ms;
-            self.weighted += i128::from(last.centi) * i128::from(held_ms);
-        } else {
-            self.unobserved_ms += held_ms;
-        }
-    }
-
-    fn add(&mut self, sample: &Sample, limit: &Limit) {
-        let worst = match limit.side {
-            Side::Above => self.max_centi,
-            Side::Below => self.min_centi,
-        };
-        if limit.is_worse(sample.centi, worst) {
-            self.worst = sample.key;
-        }
-        self.min_centi = self.min_centi.min(sample.centi);
-        self.max_centi = self.max_centi.max(sample.centi);
-        self.last = sample.key;
-    }
-
-    /// Mean in degrees Celsius, weighted by the time each reading held; of a single moment its value.
-    #[must_use]
-    pub fn mean_celsius(&self) -> f64 {
-        if self.covered_ms == 0 {
-            return f64::from(self.min_centi) / 100.0;
-        }
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a mean to 0.01 degrees needs far fewer than 53 bits, and is quantised"
-        )]
-        let mean = self.weighted as f64 / self.covered_ms as f64 / 100.0;
-        mean
-    }
-}
-
-/// Hundredths of a degree, the resolution of the wire.
-fn centi(celsius: f64) -> i32 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "bounds are checked to lie within a few hundred degrees"
-    )]
-    let centi = (celsius * 100.0).round() as i32;
-    centi
 }
 
 #[cfg(test)]

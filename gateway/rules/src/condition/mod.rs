@@ -2,5 +2,7 @@
 
 pub mod device;
 pub mod excursion;
+pub mod figures;
 pub mod gap;
+pub mod limit;
 pub mod shock;

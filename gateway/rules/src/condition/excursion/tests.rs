@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::event::Severity;
+use crate::event::{Severity, Side};
+use crate::plan::profile::TemperatureRule;
 use crate::rig;
 
 fn limit(bound: f64, side: Side, inclusive: bool, delay_s: u64) -> Limit {
