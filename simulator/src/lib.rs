@@ -11,5 +11,6 @@ pub mod device;
 pub mod expect;
 pub mod fleet;
 pub mod plan;
+pub mod recording;
 pub mod scenario;
 pub mod world;

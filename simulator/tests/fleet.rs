@@ -1,4 +1,8 @@
 //! A fleet of real trackers over real TCP against a scripted MQTT 5 peer.
+#![expect(
+    clippy::unwrap_used,
+    reason = "test code; clippy does not see that in a file of its own"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

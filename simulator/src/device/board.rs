@@ -74,7 +74,7 @@ impl FlashMemory {
         Ok(Self::File(file))
     }
 
-    fn read(&mut self, page: Page, buffer: &mut [u8]) -> io::Result<()> {
+    fn fetch(&mut self, page: Page, buffer: &mut [u8]) -> io::Result<()> {
         match self {
             Self::Memory(pages) => {
                 let bytes = pages[page as usize].get(..buffer.len());
@@ -89,7 +89,7 @@ impl FlashMemory {
     }
 
     /// Returns only when the bytes survive a power cut, as far as a file can promise.
-    fn write(&mut self, page: Page, bytes: &[u8]) -> io::Result<()> {
+    fn store(&mut self, page: Page, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Memory(pages) => {
                 let target = pages[page as usize].get_mut(..bytes.len());
@@ -170,17 +170,31 @@ fn whole(value: f64) -> i64 {
 
 impl Flash for SimBoard {
     fn read(&mut self, page: Page, buffer: &mut [u8]) -> Result<(), FlashError> {
-        let done = self.flash.read(page, buffer);
+        self.flash.read(page, buffer)
+    }
+
+    fn erase(&mut self, page: Page) -> Result<(), FlashError> {
+        self.flash.erase(page)
+    }
+
+    fn write(&mut self, page: Page, bytes: &[u8]) -> Result<(), FlashError> {
+        self.flash.write(page, bytes)
+    }
+}
+
+impl Flash for FlashMemory {
+    fn read(&mut self, page: Page, buffer: &mut [u8]) -> Result<(), FlashError> {
+        let done = self.fetch(page, buffer);
         done.map_err(|source| failed(page, FlashOperation::Read, &source))
     }
 
     fn erase(&mut self, page: Page) -> Result<(), FlashError> {
-        let done = self.flash.write(page, &[ERASED; PAGE_BYTES]);
+        let done = self.store(page, &[ERASED; PAGE_BYTES]);
         done.map_err(|source| failed(page, FlashOperation::Erase, &source))
     }
 
     fn write(&mut self, page: Page, bytes: &[u8]) -> Result<(), FlashError> {
-        let done = self.flash.write(page, bytes);
+        let done = self.store(page, bytes);
         done.map_err(|source| failed(page, FlashOperation::Write, &source))
     }
 }

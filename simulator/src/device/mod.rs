@@ -4,13 +4,14 @@
 //! wall is behind: what it samples depends on the world and on its settings, never on how busy the
 //! machine is. Only the link runs in wall time.
 
+pub mod bare;
 pub mod board;
 pub mod modem;
 pub mod network;
 
 use std::sync::Arc;
 
-use firmware::port::{DOWNLINK_MAX_BYTES, LinkEvent};
+use firmware::port::{Board, DOWNLINK_MAX_BYTES, LinkEvent};
 use firmware::tracker::{Burst, Config, Counters, Input, Tracker};
 use protocol::downlink::Settings;
 use protocol::key::DeviceId;
@@ -34,13 +35,13 @@ const GNSS_PERIOD_MS: u64 = 10_000;
 
 /// When the simulated firmware was built: 2026-01-05T00:00:00Z, before the constant date on which
 /// demo worlds start.
-const BUILD_TIME_MS: i64 = 1_767_571_200_000;
+pub const BUILD_TIME: UtcMs = UtcMs::saturating(1_767_571_200_000);
 
 /// Steps of event time between two looks at link and orders, so that catching up starves nobody.
 const STEPS_PER_TURN: u32 = 32;
 
 /// Version of the settings a depot gives a tracker when it is attached.
-const DEPOT_SETTINGS_VERSION: u32 = 1;
+pub(crate) const DEPOT_SETTINGS_VERSION: u32 = 1;
 
 /// What a device is made of.
 #[derive(Debug)]
@@ -160,8 +161,8 @@ impl Driver {
         let boot = spec.world.utc_at(truth.boot_s);
         let now = UptimeMs::saturating(0);
         let board = SimBoard::new(Arc::clone(&spec.world), spec.index, spec.flash, spec.life);
-        let mut tracker = Tracker::new(config(device), board, now);
-        provision(&mut tracker, cargo, now);
+        let mut tracker = Tracker::new(config(device, BUILD_TIME), board, now);
+        provision(&mut tracker, &depot_settings(cargo), now);
         Self {
             world: spec.world,
             index: spec.index,
@@ -317,21 +318,22 @@ const fn whole_ms(uptime: UptimeMs) -> i64 {
     uptime.get().cast_signed()
 }
 
-fn config(device: DeviceId) -> Config {
+/// What a simulated tracker is told when it is made.
+pub(crate) fn config(device: DeviceId, build_time: UtcMs) -> Config {
     Config {
         device,
         hardware: heapless::String::try_from("simulated").unwrap_or_default(),
         version: [0, 1, 0],
-        build_time: UtcMs::saturating(BUILD_TIME_MS),
+        build_time,
         cause: ResetCause::PowerOn,
         gnss_fitted: true,
     }
 }
 
 /// What the depot does when it attaches a tracker, through the way any settings take.
-fn provision(tracker: &mut Tracker<SimBoard>, cargo: Cargo, now: UptimeMs) {
+pub(crate) fn provision<B: Board>(tracker: &mut Tracker<B>, settings: &Settings, now: UptimeMs) {
     let mut buffer = [0; DOWNLINK_MAX_BYTES];
-    let encoded = depot_settings(cargo).encode(&mut buffer);
+    let encoded = settings.encode(&mut buffer);
     let Some(payload) = encoded.ok().and_then(|length| buffer.get(..length)) else {
         tracing::error!("settings do not fit a downlink");
         return;

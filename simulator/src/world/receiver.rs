@@ -192,4 +192,46 @@ mod tests {
             assert!(error_m <= 3.0 * 1.3 * 1.415, "{error_m} m");
         }
     }
+
+    #[test]
+    fn the_firmware_reads_back_what_the_receiver_observed() {
+        use firmware::gnss::fix::Receiver as Parser;
+        use protocol::units::UptimeMs;
+
+        let start_ms = 1_772_409_600_000;
+        let mut parser = Parser::new(crate::device::BUILD_TIME);
+        for second in 0..500 {
+            let at_ms = start_ms + second * 7_013;
+            let at = DateTime::from_timestamp_millis(at_ms).unwrap();
+            let now = UptimeMs::saturating(second * 7_013);
+            parser.push(receiver().sentences(&vehicle(true), at).as_bytes(), now);
+            let seen = receiver().observe(&vehicle(true), at_ms).unwrap();
+            let position = parser.position(now).value().unwrap();
+            let parsed = Point {
+                lat: position.latitude.degrees(),
+                lon: position.longitude.degrees(),
+            };
+            assert!(parsed.distance_m(seen.point) < 0.05);
+            let off_m = parsed.distance_m(vehicle(true).point);
+            assert!(off_m <= position.accuracy.metres(), "{off_m} m");
+            let speed = position.speed.metres_per_second();
+            assert!((speed - seen.speed_mps).abs() < 0.11, "{speed} m/s");
+            assert_eq!(parser.time().unwrap().utc.get(), at_ms);
+        }
+        assert_eq!(parser.refused(), 0);
+    }
+
+    #[test]
+    fn the_firmware_sees_no_fix_in_a_tunnel() {
+        use firmware::gnss::fix::Receiver as Parser;
+        use protocol::reading::{Measured, Missing};
+        use protocol::units::UptimeMs;
+
+        let mut parser = Parser::new(crate::device::BUILD_TIME);
+        let at = DateTime::from_timestamp_millis(1_772_409_600_000).unwrap();
+        let now = UptimeMs::saturating(10);
+        parser.push(receiver().sentences(&vehicle(false), at).as_bytes(), now);
+        assert_eq!(parser.position(now), Measured::Missing(Missing::NoFix));
+        assert_eq!(parser.refused(), 0);
+    }
 }
