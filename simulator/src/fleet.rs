@@ -74,6 +74,8 @@ pub struct Snapshot {
 pub struct Totals {
     /// Devices.
     pub trackers: usize,
+    /// Of these, with a link that is up.
+    pub connected: usize,
     /// Readings made.
     pub sampled: u64,
     /// Readings the gateway has confirmed.
@@ -156,12 +158,13 @@ impl Fleet {
             let report = report.borrow();
             let readings = report.counters.readings;
             Totals {
-                trackers: sum.trackers,
+                connected: sum.connected + usize::from(report.connected),
                 sampled: sum.sampled + readings.made,
                 confirmed: sum.confirmed + readings.confirmed,
                 lost_on_device: sum.lost_on_device + readings.lost,
                 pending: sum.pending + readings.pending,
                 drained: sum.drained && report.drained,
+                ..sum
             }
         })
     }
