@@ -18,9 +18,6 @@ const WORST_ACCURACY_M: f64 = 11.5;
 /// A place may be off by so many times its accuracy.
 const PLACE_TIMES_ACCURACY: f64 = 3.0;
 
-/// The last position known may be so old when something happens, in seconds: two resting intervals.
-const PLACE_AGE_S: f64 = 600.0;
-
 /// Step in which the truck's path is followed, in seconds; between two points it is straight.
 const PATH_STEP_S: f64 = 5.0;
 
@@ -223,7 +220,7 @@ fn off_by_m(world: &World, one: &Expectation, event: &Delivered) -> Option<f64> 
     let point = Point { lat, lon };
     let allowed_m = PLACE_TIMES_ACCURACY * event.accuracy_m.unwrap_or(WORST_ACCURACY_M);
     let shipment = world.shipments.iter().find(|s| s.id == one.shipment)?;
-    let (from_s, to_s) = (one.place_s.0 - PLACE_AGE_S, one.place_s.1);
+    let (from_s, to_s) = one.place_s;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

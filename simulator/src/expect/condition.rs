@@ -1,6 +1,6 @@
 //! Exceptions: goods, impacts, batteries, trackers that go dark.
 
-use super::{Certainty, MOVING_INTERVAL_S, Notes, RESTING_INTERVAL_S, Window};
+use super::{Certainty, MOVING_INTERVAL_S, Notes, PLACE_AGE_S, RESTING_INTERVAL_S, Window};
 use crate::world::goods::{Impact, Interval};
 use crate::world::{
     BATTERY_LOW_PERCENT, GAP_MAX_S, Limit, SETTLING_S, SHOCK_DURATION_S, SILENT_AFTER_S, Tracker,
@@ -70,11 +70,9 @@ fn excursion(notes: &mut Notes<'_>, limit: &Limit, run: Interval, sure: Option<I
         return;
     }
     let seen_s = sure.map_or(run.to_s, |sure| sure.from_s) + RESTING_INTERVAL_S;
-    let window = Window {
-        from_s: run.from_s,
-        to_s: seen_s + RESTING_INTERVAL_S,
-        known_s: f64::NEG_INFINITY,
-    };
+    // A run that is not long enough when event time stops is not expected to be known, so whatever
+    // is expected here is known at once.
+    let window = Window::new(run.from_s, seen_s + RESTING_INTERVAL_S, f64::NEG_INFINITY);
     // Longest time between a truth and a reading that shows it: the last one before an interval of
     // rest ends, and one near the limit.
     let needed_s = limit.delay_s + RESTING_INTERVAL_S + MOVING_INTERVAL_S;
@@ -121,11 +119,7 @@ fn shock(notes: &mut Notes<'_>, impact: &Impact) {
     } else {
         Certainty::May
     };
-    let window = Window {
-        from_s: impact.at_s,
-        to_s: impact.at_s + MOVING_INTERVAL_S,
-        known_s: impact.at_s,
-    };
+    let window = Window::new(impact.at_s, impact.at_s + MOVING_INTERVAL_S, impact.at_s);
     notes.expect("EX_SHOCK", window, certainty, why);
 }
 
@@ -135,11 +129,8 @@ fn battery(notes: &mut Notes<'_>, tracker: &Tracker) {
         return;
     };
     let low_s = low_s.max(tracker.boot_s);
-    let window = Window {
-        from_s: low_s,
-        to_s: low_s + 2.0 * RESTING_INTERVAL_S,
-        known_s: low_s + RESTING_INTERVAL_S,
-    };
+    let seen_s = low_s + RESTING_INTERVAL_S;
+    let window = Window::new(low_s, seen_s + RESTING_INTERVAL_S, seen_s);
     let why = format!("its battery falls to {BATTERY_LOW_PERCENT} %");
     notes.expect("EX_BATTERY", window, Certainty::Must, why);
 }
@@ -159,19 +150,14 @@ fn silence(notes: &mut Notes<'_>, dark: &Interval) {
     } else {
         Certainty::May
     };
-    let window = Window {
-        from_s: due_s - backlog_s,
-        to_s: due_s,
-        known_s: due_s + notes.latency_s,
-    };
+    let window = Window::new(due_s - backlog_s, due_s, due_s + notes.latency_s);
+    // Silence is told with the last place that arrived.
+    let window = window.placed(dark.from_s - backlog_s - PLACE_AGE_S, dark.from_s);
     notes.expect("EX_SILENT", window, certainty, why);
 }
 
 /// A sleeping tracker leaves its goods unobserved; known with the first reading after it.
 fn gap(notes: &mut Notes<'_>, asleep: &Interval) {
-    if notes.shipment.cargo.limits().is_empty() {
-        return;
-    }
     let why = format!("its tracker sleeps for {:.0} min", asleep.length_s() / 60.0);
     if asleep.length_s() + 2.0 * RESTING_INTERVAL_S < GAP_MAX_S {
         notes.near_miss("EX_DATA_GAP", asleep.from_s, why);
@@ -182,10 +168,9 @@ fn gap(notes: &mut Notes<'_>, asleep: &Interval) {
     } else {
         Certainty::May
     };
-    let window = Window {
-        from_s: asleep.from_s - RESTING_INTERVAL_S,
-        to_s: asleep.to_s + RESTING_INTERVAL_S,
-        known_s: asleep.to_s + RESTING_INTERVAL_S,
-    };
+    let woken_s = asleep.to_s + MOVING_INTERVAL_S;
+    let window = Window::new(asleep.from_s - RESTING_INTERVAL_S, asleep.from_s, woken_s);
+    // The gap begins with the last reading before it, and is noticed by the first one after it.
+    let window = window.placed(asleep.from_s - PLACE_AGE_S, woken_s);
     notes.expect("EX_DATA_GAP", window, certainty, why);
 }

@@ -17,9 +17,6 @@ const SURELY_OUTSIDE_M: f64 = OUTSIDE_M + SURELY_INSIDE_M;
 /// How long all units stand in the last fence before they are delivered, in seconds.
 const DELIVERED_AFTER_S: f64 = 900.0;
 
-/// How long a tracker stays in place before it counts as stopped, in seconds.
-const STOPPED_AFTER_S: f64 = 180.0;
-
 pub(super) fn expect(notes: &mut Notes<'_>) {
     let stops = &notes.shipment.stops;
     for (index, stop) in stops.iter().enumerate() {
@@ -42,11 +39,8 @@ fn starts_inside(notes: &mut Notes<'_>, stop: &Stop) {
     let trackers = &notes.world.trackers[notes.shipment.trackers.clone()];
     let boots = trackers.iter().map(|tracker| tracker.boot_s);
     let first_s = boots.clone().fold(f64::INFINITY, f64::min);
-    let window = Window {
-        from_s: first_s,
-        to_s: first_s + 2.0 * RESTING_INTERVAL_S,
-        known_s: first_s + RESTING_INTERVAL_S + 2.0 * CONFIRMATION_S,
-    };
+    let seen_s = first_s + 2.0 * RESTING_INTERVAL_S;
+    let window = Window::new(first_s, seen_s, seen_s + CONFIRMATION_S);
     let why = format!("its first fix is at {}", stop.name);
     notes.expect("ARRIVED_PICKUP", window, Certainty::Must, why);
 }
@@ -58,11 +52,8 @@ fn arrives(notes: &mut Notes<'_>, stop: &Stop, code: &'static str) {
     ) else {
         return;
     };
-    let window = Window {
-        from_s: edge_s,
-        to_s: deep_s + 2.0 * MOVING_INTERVAL_S,
-        known_s: deep_s + MOVING_INTERVAL_S + CONFIRMATION_S,
-    };
+    let to_s = deep_s + 2.0 * MOVING_INTERVAL_S;
+    let window = Window::new(edge_s, to_s, to_s + CONFIRMATION_S);
     let why = format!("it drives into {}", stop.name);
     notes.expect(code, window, Certainty::Must, why);
 }
@@ -76,11 +67,8 @@ fn departs(notes: &mut Notes<'_>, stop: &Stop, code: &'static str, next: Option<
     ) else {
         return;
     };
-    let window = Window {
-        from_s: edge_s,
-        to_s: clear_s + 2.0 * MOVING_INTERVAL_S,
-        known_s: clear_s + MOVING_INTERVAL_S + CONFIRMATION_S,
-    };
+    let to_s = clear_s + 2.0 * MOVING_INTERVAL_S;
+    let window = Window::new(edge_s, to_s, to_s + CONFIRMATION_S);
     let last_leg = (next == Some(Role::Delivery)).then_some("OUT_FOR_DELIVERY");
     for code in [Some(code), Some("IN_TRANSIT"), last_leg]
         .into_iter()
@@ -96,12 +84,11 @@ fn delivers(notes: &mut Notes<'_>, stop: &Stop) {
     let (Some(stay), Some(edge_s)) = (stay, crossing(notes, stop, Side::Before, 0.0)) else {
         return;
     };
-    let standing_s = stay.from_s + DELIVERED_AFTER_S;
-    let window = Window {
-        from_s: edge_s,
-        to_s: standing_s + 2.0 * RESTING_INTERVAL_S,
-        known_s: standing_s + STOPPED_AFTER_S + 2.0 * RESTING_INTERVAL_S,
-    };
+    // It occurs when the time is over, at the place of the fix that began it: between driving in and
+    // standing still. It is seen by the next reading at rest.
+    let to_s = stay.from_s + DELIVERED_AFTER_S + 2.0 * MOVING_INTERVAL_S;
+    let window = Window::new(edge_s + DELIVERED_AFTER_S, to_s, to_s + RESTING_INTERVAL_S);
+    let window = window.placed(edge_s, to_s);
     let why = format!("it stands at {} for good", stop.name);
     notes.expect("DELIVERED", window, Certainty::Must, why);
 }

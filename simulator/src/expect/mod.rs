@@ -28,9 +28,12 @@ pub(crate) const MOVING_INTERVAL_S: f64 = 60.0;
 /// Sampling interval of a tracker at rest, in seconds.
 pub(crate) const RESTING_INTERVAL_S: f64 = 300.0;
 
-/// Longest time from the first fix beyond a fence to its confirmation, in seconds: dwell of up to
-/// five minutes, or three fixes, and a sample to see it.
-pub(crate) const CONFIRMATION_S: f64 = 360.0;
+/// Longest time from the first fix beyond a fence to its confirmation, in seconds: three fixes of a
+/// tracker that moves or has just halted.
+pub(crate) const CONFIRMATION_S: f64 = 120.0;
+
+/// The last position known may be so old when something happens, in seconds: two resting intervals.
+const PLACE_AGE_S: f64 = 600.0;
 
 /// Largest error of a time, in seconds: that of a time told by a satellite receiver.
 pub(crate) const CLOCK_ERROR_S: f64 = 2.0;
@@ -133,6 +136,28 @@ struct Window {
     to_s: f64,
     /// By then it is known, if it is to be known at all.
     known_s: f64,
+    /// The place told is one of the truck's between these.
+    place_s: (f64, f64),
+}
+
+impl Window {
+    /// Occurs between `from_s` and `to_s` and is told with the last place known by then.
+    const fn new(from_s: f64, to_s: f64, known_s: f64) -> Self {
+        Self {
+            from_s,
+            to_s,
+            known_s,
+            place_s: (from_s - PLACE_AGE_S, to_s),
+        }
+    }
+
+    /// Told with a place from between these instead.
+    const fn placed(self, from_s: f64, to_s: f64) -> Self {
+        Self {
+            place_s: (from_s, to_s),
+            ..self
+        }
+    }
 }
 
 impl Notes<'_> {
@@ -151,7 +176,7 @@ impl Notes<'_> {
             from_ms: utc_ms(window.from_s - CLOCK_ERROR_S),
             to_ms: utc_ms(window.to_s + CLOCK_ERROR_S),
             why,
-            place_s: (window.from_s, window.to_s),
+            place_s: window.place_s,
         });
     }
 

@@ -67,13 +67,13 @@ fn certainties(expectations: &Expectations, code: &str) -> Vec<Certainty> {
 /// What a perfect gateway would deliver for an expectation.
 fn perfect(world: &World, one: &Expectation, id: usize) -> Delivered {
     let middle_ms = i64::midpoint(one.from_ms, one.to_ms);
-    let middle_s = world.second_of(UtcMs::saturating(middle_ms));
+    let placed_s = f64::midpoint(one.place_s.0, one.place_s.1);
     let shipment = world
         .shipments
         .iter()
         .find(|s| s.id == one.shipment)
         .unwrap();
-    let point = world.vehicle(shipment, middle_s).point;
+    let point = world.vehicle(shipment, placed_s).point;
     Delivered {
         event_id: format!("event-{id}"),
         revision: 1,
@@ -128,7 +128,7 @@ fn a_milestone_is_undecided_for_a_while_and_then_certain() {
     assert_eq!(certainty(edge_s + 30.0), [Certainty::May]);
     assert_eq!(certainty(edge_s + 900.0), [Certainty::Must]);
     assert_eq!(
-        certainties(&at(&world, edge_s + 900.0), "DELIVERED"),
+        certainties(&at(&world, edge_s + 960.0), "DELIVERED"),
         [Certainty::May]
     );
 }
