@@ -22,6 +22,7 @@ use crate::port::{Board, LinkEvent, Message};
 use crate::queue::counter::Counter;
 use crate::queue::{Queues, oldest_key};
 use crate::sense::alarm::Limits;
+use crate::sense::fall::{FALL_BELOW_MG, Fall};
 use crate::sense::plan::{Plan, later};
 use crate::sense::shock::{Aggregate, Report, is_shock, magnitude};
 use crate::settings::InForce;
@@ -29,7 +30,7 @@ use crate::time::Timekeeper;
 
 pub use crate::config::Config;
 pub use crate::queue::{Account, Counters};
-pub use crate::sense::shock::Burst;
+pub use crate::sense::burst::Burst;
 
 /// Time between checkpoints of the counters, in milliseconds: with two pages that is 4,400 erasures of
 /// each in a year, against 100,000 that flash endures.
@@ -53,7 +54,7 @@ pub enum Input<'a> {
     Stop,
 }
 
-/// The tracker. About 50 KB: two queues of records, the rest is small.
+/// The tracker. Under 32 KB: two queues of records, the rest is small.
 #[derive(Debug)]
 pub struct Tracker<B> {
     config: Config,
@@ -109,7 +110,10 @@ impl<B: Board> Tracker<B> {
     pub fn handle(&mut self, input: Input<'_>, now: UptimeMs) {
         match input {
             Input::GnssBytes(bytes) => self.hear(bytes, now),
-            Input::Burst(burst) => self.feel(burst.impact(), now),
+            Input::Burst(burst) => {
+                self.fall(burst.fall(), now);
+                self.feel(burst.impact(), now);
+            }
             Input::Peak(peak) => self.feel(Some(peak_only(peak)), now),
             Input::Link(event) => self.link(event, now),
             Input::Flush => self.outbox.flush(self.counter.upcoming()),
@@ -211,6 +215,20 @@ impl<B: Board> Tracker<B> {
         if let Some(report) = shock.and_then(|shock| self.shocks.note(shock, now)) {
             self.record_shock(&report, now);
         }
+    }
+
+    fn fall(&mut self, fall: Option<Fall>, now: UptimeMs) {
+        let Some(fall) = fall else { return };
+        let since = now.get().saturating_sub(u64::from(fall.duration.get()));
+        self.record(Record::Alarm(Alarm {
+            uptime: now,
+            kind: AlarmKind::FreeFall,
+            limit: FALL_BELOW_MG,
+            since: UptimeMs::saturating(since.cast_signed()),
+            extreme: fall.least.get(),
+            count: 1,
+            shock: None,
+        }));
     }
 
     fn link(&mut self, event: &LinkEvent, now: UptimeMs) {

@@ -21,8 +21,8 @@ use ring::Ring;
 /// Most records in one batch; fewer when they do not fit a message.
 pub const BATCH_RECORDS_MAX: usize = protocol::batch::RECORDS_MAX;
 
-/// Records the routine queue holds: at one reading a minute, four hours without a gateway. With about
-/// 120 bytes a record, 30 KB.
+/// Records the routine queue holds: at one reading a minute, four hours without a gateway. With 96
+/// bytes a record, 24 KB.
 pub const ROUTINE_RECORDS: usize = 256;
 
 /// Most routine records in flight: three of the largest batches. The rest of the queue is what can be

@@ -14,6 +14,7 @@ use protocol::downlink::Settings;
 use protocol::record::Shock;
 use protocol::units::{MilliG, MillimetresPerSecond, Milliseconds, UptimeMs};
 
+use super::burst::Burst;
 use super::plan::later;
 
 /// Repeats within this time of a reported shock are counted, not reported, in milliseconds.
@@ -21,17 +22,6 @@ pub const REPEAT_WINDOW_MS: u64 = 120_000;
 
 /// Standard gravity in hundred-thousandths of a metre per second squared (CGPM 1901).
 const STANDARD_GRAVITY_E5: i128 = 980_665;
-
-/// A burst from the accelerometer's FIFO, around a trigger.
-#[derive(Clone, Copy, Debug)]
-pub struct Burst<'a> {
-    /// Samples per second.
-    pub rate_hz: u32,
-    /// How many of `samples` lie before the trigger; their mean is gravity and offset.
-    pub pre_trigger: usize,
-    /// Acceleration per axis.
-    pub samples: &'a [[MilliG; 3]],
-}
 
 impl Burst<'_> {
     /// The impact in this burst; nothing when there are no samples after the trigger or no rate.
