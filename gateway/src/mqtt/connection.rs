@@ -180,7 +180,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 
     /// Pass on what the journal's queue has room for.
-    fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self) {
         while self.session.holds() {
             let Ok(permit) = self.shared.ports.ingest.try_reserve() else {
                 return;

@@ -24,6 +24,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         );
         let replaced = matches!(ending, Ending::Replaced);
         let refused = matches!(ending, Ending::Refused(_));
+        self.clear_shelf();
         self.say_goodbye(ending);
         let out = &mut self.session.replies.out;
         let _ = timeout(LINGER_TIMEOUT, self.stream.write_all_buf(out)).await;
@@ -40,6 +41,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         if let Some(will) = self.will.take().filter(|_| wills) {
             self.speak(will).await;
+        }
+    }
+
+    /// What the journal's queue has no room for now is gone: with a PUBACK owed it is sent again, without one
+    /// it is counted.
+    fn clear_shelf(&mut self) {
+        self.hand_over();
+        while let Some(publication) = self.session.hand_over() {
+            if publication.due.is_none() {
+                let detail =
+                    "QoS 0 of a connection that ended while the way to the journal was full";
+                let fault = Fault::new(RefusalReason::QosZeroDropped, detail);
+                self.note(fault.about(&publication.topic.name()));
+            }
         }
     }
 

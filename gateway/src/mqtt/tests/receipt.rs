@@ -232,3 +232,21 @@ async fn a_stop_does_not_wait_for_ever_and_acknowledges_nothing_unreleased() {
     );
     release(due);
 }
+
+#[tokio::test(start_paused = true)]
+async fn qos_0_that_a_lost_connection_leaves_behind_is_counted() {
+    let mut rig = Rig::build(1, |_| {});
+    let mut client = rig.client_5("t-1").await;
+    for packet_id in [0, 0, 7, 0] {
+        client.say_5(publish_5(READINGS, packet_id)).await;
+    }
+    client.say(&[0xe0, 0]).await;
+    client.closed().await;
+    assert_eq!(
+        rig.reasons(),
+        [RefusalReason::QosZeroDropped; 2],
+        "the first is in the queue"
+    );
+    assert!(rig.publication().await.due.is_none());
+    assert!(rig.journal.try_recv().is_err());
+}
