@@ -3,13 +3,13 @@
 use chrono::{DateTime, SecondsFormat};
 use chrono_tz::Tz;
 use protocol::units::UtcMs;
+use rules::event::{Detail, Excursion};
 
 use super::row::Row;
 use super::sample::word;
 use crate::fold::posted::Posted;
 
-/// Every name that a row can have, in the order of a table; a shipment's references and an event's
-/// measured facts come behind them under their own names (`reference_...`, `detail_...`).
+/// Every name that a row can have, in the order of a table.
 pub const COLUMNS: &[&str] = &[
     "sequence",
     "occurred_at",
@@ -43,7 +43,28 @@ pub const COLUMNS: &[&str] = &[
     "case_id",
     "predecessors",
     "references",
-    "detail",
+    "stop",
+    "bound_c",
+    "side",
+    "inclusive",
+    "delay_s",
+    "min_c",
+    "max_c",
+    "mean_c",
+    "beyond_s",
+    "alarm_s",
+    "unobserved_s",
+    "max_gap_s",
+    "peak_g",
+    "limit_g",
+    "shock_duration_ms",
+    "shock_delta_v_m_s",
+    "shock_count",
+    "decided_by",
+    "battery_percent",
+    "battery_limit_percent",
+    "last_heard",
+    "silence_limit_s",
     "evidence",
 ];
 
@@ -90,7 +111,7 @@ pub(super) fn row(posted: &Posted, zone: Tz) -> Row {
         "references",
         list(references.map(|(name, value)| format!("{name}={value}"))),
     );
-    put_detail(&mut row, event);
+    put_detail(&mut row, &event.detail, zone);
     let evidence = event.evidence.iter();
     row.put(
         "evidence",
@@ -99,13 +120,54 @@ pub(super) fn row(posted: &Posted, zone: Tz) -> Row {
     row
 }
 
-/// Measured facts under their own names: `detail_kind`, `detail_max`, ...
-fn put_detail(row: &mut Row, event: &rules::event::Event) {
-    // Serialising plain enums and numbers to a JSON value cannot fail; an empty map would show.
-    let detail = serde_json::to_value(&event.detail).unwrap_or_default();
-    for (name, value) in detail.as_object().into_iter().flatten() {
-        row.put(format!("detail_{name}"), value.clone());
+/// Measured facts, with their units.
+fn put_detail(row: &mut Row, detail: &Detail, zone: Tz) {
+    match detail {
+        Detail::Stop { stop, .. } => row.put("stop", stop.as_str()),
+        Detail::Excursion(excursion) => put_excursion(row, excursion),
+        Detail::Shock(shock) => {
+            row.put("peak_g", shock.peak_g);
+            row.put("limit_g", shock.limit_g);
+            row.put_some("shock_duration_ms", shock.duration_ms);
+            row.put_some("shock_delta_v_m_s", shock.delta_v);
+            row.put("shock_count", shock.count);
+            row.put("decided_by", shock.decided_by.as_str());
+        }
+        Detail::Battery {
+            charge_percent,
+            limit_percent,
+        } => {
+            row.put("battery_percent", *charge_percent);
+            row.put("battery_limit_percent", *limit_percent);
+        }
+        Detail::Gap {
+            unobserved_s,
+            max_gap_s,
+        } => {
+            row.put("unobserved_s", *unobserved_s);
+            row.put("max_gap_s", *max_gap_s);
+        }
+        Detail::Silence {
+            last_heard,
+            limit_s,
+        } => {
+            row.put_some("last_heard", last_heard.map(|time| local(time, zone)));
+            row.put("silence_limit_s", *limit_s);
+        }
     }
+}
+
+fn put_excursion(row: &mut Row, excursion: &Excursion) {
+    row.put("bound_c", excursion.bound);
+    row.put("side", word(excursion.side));
+    row.put("inclusive", excursion.inclusive);
+    row.put("delay_s", excursion.delay_s);
+    row.put("min_c", excursion.min);
+    row.put("max_c", excursion.max);
+    row.put("mean_c", excursion.mean);
+    row.put("beyond_s", excursion.duration_s);
+    row.put("alarm_s", excursion.alarm_s);
+    row.put("unobserved_s", excursion.unobserved_s);
 }
 
 /// Rows are flat, so lists become text.
@@ -123,4 +185,132 @@ fn local(utc: UtcMs, zone: Tz) -> String {
                 .to_rfc3339_opts(SecondsFormat::Millis, false)
         })
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use rules::code::Code;
+    use rules::event::{
+        CaseId, Confidence, Event, EventId, Evidence, Phase, Place, Revision, Severity,
+        ShockDetail, Side, TimeQuality,
+    };
+
+    use super::*;
+
+    /// Something stated about `event` of shipment S-1, as the `sequence`th revision.
+    pub(in crate::control) fn posted(event: &str, sequence: u64, detail: Detail) -> Posted {
+        let event = Event {
+            id: EventId(event.to_owned()),
+            code: Code::Delivered,
+            shipment: "S-1".to_owned(),
+            rule: "milestone".to_owned(),
+            title: "Delivered to \"Munich\", ramp 2".to_owned(),
+            next_action: "Sign the delivery note".to_owned(),
+            severity: Severity::Info,
+            confidence: Confidence::Certain,
+            occurred_at: UtcMs::saturating(1_773_480_413_000),
+            ended_at: None,
+            time_quality: TimeQuality::Anchored,
+            time_uncertainty_s: 1,
+            closed: true,
+            as_of: Some(UtcMs::saturating(0)),
+            place: Some(Place {
+                lat: 48.1,
+                lon: 11.5,
+                accuracy_m: 12.5,
+                fence: Some("munich".to_owned()),
+                name: "Munich pharmacy depot".to_owned(),
+            }),
+            actor: "t-1".parse().unwrap(),
+            references: [("order".to_owned(), "4711".to_owned())].into(),
+            unit: Some("pallet-1".to_owned()),
+            probe: Some(0),
+            plan_version: 3,
+            detail,
+            evidence: vec![Evidence {
+                device: "t-1".parse().unwrap(),
+                key: protocol::key::RecordKey::new(7, 0, 2),
+            }],
+        };
+        Posted {
+            revision: Revision {
+                event,
+                rev: 2,
+                phase: Phase::Amend,
+                case_id: CaseId("case".to_owned()),
+                predecessors: vec![EventId("before".to_owned())],
+                late: true,
+            },
+            recorded_ms: 1_773_480_500_000,
+            sequence,
+        }
+    }
+
+    fn details() -> [Detail; 6] {
+        let excursion = Excursion {
+            bound: 8.0,
+            side: Side::Above,
+            inclusive: false,
+            delay_s: 1_800,
+            min: 8.1,
+            max: 12.0,
+            mean: 10.0,
+            duration_s: 3_600,
+            alarm_s: 1_800,
+            unobserved_s: 0,
+        };
+        let shock = ShockDetail {
+            peak_g: 31.0,
+            limit_g: 25.0,
+            duration_ms: Some(11),
+            delta_v: Some(1.5),
+            count: 1,
+            decided_by: "peak and delta-v".to_owned(),
+        };
+        let last_heard = Some(UtcMs::saturating(0));
+        let stop = "delivery".to_owned();
+        [
+            Detail::Stop { stop, index: 1 },
+            Detail::Excursion(excursion),
+            Detail::Shock(shock),
+            Detail::Battery {
+                charge_percent: 9,
+                limit_percent: 15,
+            },
+            Detail::Gap {
+                unobserved_s: 900,
+                max_gap_s: 180,
+            },
+            Detail::Silence {
+                last_heard,
+                limit_s: 7_200,
+            },
+        ]
+    }
+
+    #[test]
+    fn a_table_has_a_column_for_every_value_and_rows_are_flat() {
+        for detail in details() {
+            for (name, value) in row(&posted("e", 1, detail), Tz::UTC).iter() {
+                assert!(COLUMNS.contains(&name), "{name} has no column");
+                assert!(
+                    !value.is_array() && !value.is_object(),
+                    "{name} is not flat"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn times_carry_the_offset_of_the_zone_at_that_moment() {
+        let [stop, ..] = details();
+        let row = row(&posted("e", 1, stop), Tz::Europe__Berlin);
+        assert_eq!(
+            row.value("occurred_at").unwrap(),
+            "2026-03-14T10:26:53.000+01:00"
+        );
+        assert_eq!(row.value("as_of").unwrap(), "1970-01-01T01:00:00.000+01:00");
+        assert_eq!(row.value("notification_id").unwrap(), "e-2");
+        assert_eq!(row.value("references").unwrap(), "order=4711");
+    }
 }

@@ -21,7 +21,7 @@ use crate::config::Control;
 use crate::store::content::Content;
 use crate::store::history::{self, Known};
 use crate::store::journal::{self, Records, Stored};
-use crate::store::{Batch, Commit, Store, memory};
+use crate::store::{Batch, Commit, Store, memory, view};
 
 fn content(seq: u32, record: Record) -> Content {
     let numbered = Numbered {
@@ -260,6 +260,71 @@ async fn one_connection_more_than_allowed_is_closed_unread() {
         assert!(closed, "{cut}");
     })
     .await;
+}
+
+/// Change what is stated about an event, as the fold does.
+fn post(store: &Store, event: &str, sequence: u64) {
+    let detail = rules::event::Detail::Stop {
+        stop: "delivery".to_owned(),
+        index: 1,
+    };
+    let mut batch = Batch::default();
+    let posted = super::episode::tests::posted(event, sequence, detail);
+    view::put(&mut batch, "S-1", event, &posted).unwrap();
+    store.apply(batch).unwrap();
+}
+
+fn sequences(rows: &[Row]) -> Vec<u64> {
+    let sequence = |row: &Row| row.value("sequence").and_then(serde_json::Value::as_u64);
+    rows.iter().filter_map(sequence).collect()
+}
+
+#[test]
+fn events_come_in_the_order_of_their_last_change_however_many_there_are() {
+    let desk = desk(None);
+    for event in 0..3_000_u64 {
+        post(&desk.store, &format!("e-{event}"), 10_000 - event);
+    }
+    let request = |after| Request::Events {
+        after,
+        follow: false,
+    };
+    let all = sequences(&answers(&desk, &request(0)));
+    assert_eq!(all, (7_001..=10_000).collect::<Vec<u64>>());
+    assert_eq!(sequences(&answers(&desk, &request(9_998))), [9_999, 10_000]);
+    assert_eq!(answers(&desk, &Request::ExportEvents).len(), 3_000);
+}
+
+#[tokio::test]
+async fn a_follower_is_told_every_later_change_once() {
+    let (running, changed) = running();
+    let desk = desk(Some(running));
+    let store = desk.store.clone();
+    post(&store, "old", 1);
+    let told = served(desk, 4, move |data| {
+        let client = Client::connect(data).unwrap().unwrap();
+        let request = Request::Events {
+            after: 0,
+            follow: true,
+        };
+        let mut told = Vec::new();
+        // Each change is made when the one before has been told: nothing depends on the clock.
+        client
+            .ask(&request, |row| {
+                told.push(row);
+                let next = told.len() as u64 + 1;
+                if next > 4 {
+                    return Ok(ControlFlow::Break(()));
+                }
+                post(&store, &format!("new-{next}"), next);
+                changed.send_replace(next);
+                Ok(ControlFlow::Continue(()))
+            })
+            .unwrap();
+        told
+    })
+    .await;
+    assert_eq!(sequences(&told), [1, 2, 3, 4]);
 }
 
 #[test]
