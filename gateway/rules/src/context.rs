@@ -42,7 +42,16 @@ pub struct Context {
     plan: Arc<Plan>,
     options: Options,
     fences: FenceIndex,
+    routes: BTreeMap<String, Route>,
     duties: BTreeMap<DeviceId, Vec<Duty>>,
+}
+
+/// Where a shipment stands in the plan, and where its stops are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) shipment: usize,
+    /// Position of each stop's fence, in the order of the stops.
+    pub(crate) fences: Vec<Option<usize>>,
 }
 
 /// One attachment of a tracker: what it has to watch, for whom.
@@ -73,6 +82,7 @@ impl Context {
             .enumerate()
             .map(|(position, fence)| (fence.id.as_str(), position))
             .collect();
+        let mut routes = BTreeMap::new();
         let mut duties: BTreeMap<DeviceId, Vec<Duty>> = BTreeMap::new();
         for (position, shipment) in plan.shipments.iter().enumerate() {
             // The plan resolves profiles; one that were missing would judge nothing.
@@ -80,8 +90,14 @@ impl Context {
                 continue;
             };
             let stops = shipment.stops.iter();
-            let stops = stops.filter_map(|stop| positions.get(stop.fence.as_str()).copied());
-            let stops: BTreeSet<usize> = stops.collect();
+            let route = Route {
+                shipment: position,
+                fences: stops
+                    .map(|stop| positions.get(stop.fence.as_str()).copied())
+                    .collect(),
+            };
+            let stops: BTreeSet<usize> = route.fences.iter().flatten().copied().collect();
+            routes.insert(shipment.id.clone(), route);
             for duty in Duty::all(position, shipment, profile, &options, &stops) {
                 let device = duty.attachment.device.clone();
                 duties.entry(device).or_default().push(duty);
@@ -91,6 +107,7 @@ impl Context {
             plan,
             options,
             fences,
+            routes,
             duties,
         }
     }
@@ -126,6 +143,11 @@ impl Context {
     /// Every tracker that some shipment names.
     pub fn trackers(&self) -> impl Iterator<Item = &DeviceId> {
         self.duties.keys()
+    }
+
+    /// The route of the shipment with this id.
+    pub(crate) fn route(&self, shipment: &str) -> Option<&Route> {
+        self.routes.get(shipment)
     }
 
     /// A point in words and numbers.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::code::Code;
-use crate::context::Context;
+use crate::context::Route;
 use crate::event::{Confidence, Detail, Severity};
 use crate::fact::{Fact, FactKind};
 use crate::plan::shipment::{Role, Shipment};
@@ -39,11 +39,11 @@ impl Milestone<'_> {
 
 /// The stages that `facts`, in their order, show of `shipment`.
 pub(crate) fn milestones<'f>(
-    context: &Context,
+    route: &Route,
     shipment: &Shipment,
     facts: &[&'f Fact],
 ) -> Vec<Milestone<'f>> {
-    let mut journey = Journey::along(context, shipment);
+    let mut journey = Journey::along(route);
     for fact in facts {
         journey.take(fact);
     }
@@ -61,25 +61,19 @@ struct Visit<'f> {
     rested: BTreeMap<usize, &'f Fact>,
 }
 
-struct Journey<'f> {
+struct Journey<'r, 'f> {
     /// Position in the plan of each stop's fence.
-    fences: Vec<Option<usize>>,
+    fences: &'r [Option<usize>],
     visits: Vec<Visit<'f>>,
     /// The farthest stop reached.
     current: Option<usize>,
 }
 
-impl<'f> Journey<'f> {
-    fn along(context: &Context, shipment: &Shipment) -> Self {
-        let position = |id: &String| context.plan().fences.iter().position(|f| f.id == *id);
-        let fences: Vec<Option<usize>> = shipment
-            .stops
-            .iter()
-            .map(|stop| position(&stop.fence))
-            .collect();
+impl<'r, 'f> Journey<'r, 'f> {
+    fn along(route: &'r Route) -> Self {
         Self {
-            visits: fences.iter().map(|_| Visit::default()).collect(),
-            fences,
+            visits: route.fences.iter().map(|_| Visit::default()).collect(),
+            fences: &route.fences,
             current: None,
         }
     }

@@ -35,6 +35,10 @@ const DRIFT_PPM: i64 = 20;
 /// firmware that was built with a wrong clock.
 const BEFORE_BUILD_MAX_MS: i64 = 365 * 86_400_000;
 
+/// Longest uptime that is told apart, in milliseconds: some 140,000 years, so that sums of uptimes and
+/// universal times stay far inside 64 bits whatever a device claims.
+const UPTIME_MAX_MS: i64 = 1 << 52;
+
 /// Uncertainty of a time that is bounded on one side only, in milliseconds: a year.
 const UNBOUNDED_MS: i64 = 365 * 86_400_000;
 
@@ -313,7 +317,7 @@ impl Point {
             self.uptime_ms - earlier.uptime_ms,
             self.utc_ms - earlier.utc_ms,
         );
-        let drift = i128::from(du - dm).abs() * 1_000_000;
+        let drift = (i128::from(du) - i128::from(dm)).abs() * 1_000_000;
         let credible = drift <= i128::from(dm) * i128::from(RATE_MAX_PPM);
         (dm >= RATE_BASELINE_MS && credible).then_some((dm, du))
     }
@@ -360,19 +364,17 @@ fn beyond(edge: &Point, far: Option<&Point>, uptime_ms: i64) -> (i64, i64) {
         high.rate_from(low)
             .map(|(dm, du)| (dm, du, far.uncertainty_ms))
     });
-    match pair {
-        Some((dm, du, far_ms)) => {
-            let rate_error_ms = scaled(distance_ms.abs(), edge.uncertainty_ms + far_ms, dm);
-            (
-                edge.utc_ms + scaled(distance_ms, du, dm),
-                edge.uncertainty_ms + rate_error_ms,
-            )
-        }
-        None => (
-            edge.utc_ms + distance_ms,
-            edge.uncertainty_ms + scaled(distance_ms.abs(), DRIFT_PPM, 1_000_000),
+    let (offset_ms, growth_ms) = match pair {
+        Some((dm, du, far_ms)) => (
+            scaled(distance_ms, du, dm),
+            scaled(distance_ms.abs(), edge.uncertainty_ms + far_ms, dm),
         ),
-    }
+        None => (distance_ms, scaled(distance_ms.abs(), DRIFT_PPM, 1_000_000)),
+    };
+    (
+        edge.utc_ms.saturating_add(offset_ms),
+        edge.uncertainty_ms.saturating_add(growth_ms),
+    )
 }
 
 /// `value * numerator / denominator`, rounded to the nearest; `denominator` is positive.
@@ -384,8 +386,7 @@ fn scaled(value: i64, numerator: i64, denominator: i64) -> i64 {
 }
 
 fn milliseconds(uptime: UptimeMs) -> i64 {
-    // UptimeMs::MAX is i64::MAX by definition of the unit.
-    i64::try_from(uptime.get()).unwrap_or(i64::MAX)
+    i64::try_from(uptime.get()).map_or(UPTIME_MAX_MS, |ms| ms.min(UPTIME_MAX_MS))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl TrackerState {
     pub fn new(duties: &[Duty]) -> Self {
         Self {
             interval_ms: INTERVAL_MS,
-            duties: duties.iter().map(DutyState::new).collect(),
+            duties: duties.iter().map(|_| DutyState::new()).collect(),
             heard: None,
         }
     }

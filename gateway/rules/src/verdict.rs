@@ -9,7 +9,7 @@ use protocol::units::UtcMs;
 
 use crate::code::Code;
 use crate::condition::excursion::Episode;
-use crate::context::Context;
+use crate::context::{Context, Route};
 use crate::event::{
     Confidence, Detail, EVIDENCE_MAX, Event, Evidence, Excursion, Severity, ShockDetail, Side,
     View, quantise,
@@ -39,22 +39,22 @@ pub struct Verdict {
 /// other shipments are ignored.
 #[must_use]
 pub fn verdict(context: &Context, shipment: &str, facts: &[Fact]) -> Verdict {
-    let shipments = &context.plan().shipments;
-    let Some(position) = shipments.iter().position(|known| known.id == shipment) else {
+    let route = context.route(shipment);
+    let shipment = route.and_then(|route| context.plan().shipments.get(route.shipment));
+    let (Some(route), Some(shipment)) = (route, shipment) else {
         return Verdict::default();
     };
-    let shipment = &shipments[position];
     let mut own: Vec<&Fact> = facts
         .iter()
-        .filter(|fact| fact.shipment == position)
+        .filter(|fact| fact.shipment == route.shipment)
         .collect();
     own.sort_by(|a, b| a.order(b));
     let facts_omitted = own.len().saturating_sub(FACTS_MAX);
     own.truncate(FACTS_MAX);
-    let reached = milestones(context, shipment, &own);
+    let reached = milestones(route, shipment, &own);
     let stages = reached
         .iter()
-        .map(|milestone| stage(context, shipment, milestone));
+        .map(|milestone| stage(context, route, shipment, milestone));
     let episodes = own
         .iter()
         .filter_map(|fact| episode(context, shipment, fact));
@@ -135,9 +135,15 @@ struct What<'w> {
     evidence: Vec<(&'w DeviceId, RecordKey)>,
 }
 
-fn stage(context: &Context, shipment: &Shipment, milestone: &Milestone<'_>) -> Event {
+fn stage(
+    context: &Context,
+    route: &Route,
+    shipment: &Shipment,
+    milestone: &Milestone<'_>,
+) -> Event {
     let stop = shipment.stops.get(milestone.stop);
-    let fence = stop.and_then(|stop| context.plan().fence(&stop.fence));
+    let fence = route.fences.get(milestone.stop).copied().flatten();
+    let fence = fence.and_then(|position| context.fence(position));
     let name = fence.map_or("", |fence| fence.name.as_str());
     let title = match milestone.code {
         Code::InTransit => format!("In transit, coming from {name}"),

@@ -7,44 +7,14 @@ use std::collections::BTreeMap;
 
 use protocol::key::{DeviceId, RecordKey};
 use protocol::record::Record;
-use rig::{Records, Scribe};
+use rig::{Dice, Records, Scribe};
 use rules::event::{EventId, Phase, View};
 use rules::identity::digest;
 use rules::notify::{Told, diff};
 use rules::{Context, Offered, Tracker, verdict, verdict_of};
 
 /// Seeds of one run; a failure prints its own.
-const SEEDS: std::ops::Range<u64> = 0..32;
-
-/// A small deterministic source of numbers (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to below `bound`.
-    fn below(&mut self, bound: i64) -> i64 {
-        i64::try_from(self.draw() % bound.unsigned_abs()).expect("below an i64")
-    }
-
-    fn one_in(&mut self, bound: i64) -> bool {
-        self.below(bound) == 0
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            let bound = i64::try_from(last).expect("a slice is shorter") + 1;
-            let other = usize::try_from(self.below(bound)).expect("not negative");
-            items.swap(last, other);
-        }
-    }
-}
+const SEEDS: std::ops::Range<u64> = 0..16;
 
 /// A ride with everything that can go wrong: reboots without the time, new epochs, warm spells, gaps,
 /// shocks, alarms, missing fixes, clocks that drift.
@@ -229,5 +199,5 @@ fn without_refolding_shuffled_records_would_give_other_events() {
         }
         different += usize::from(verdict(&context, "S", &facts).view != gateway.view());
     }
-    assert!(different > 28, "{different}");
+    assert!(different > 14, "{different}");
 }

@@ -58,10 +58,12 @@ impl Figures {
         let held_ms = sample.at.since_ms(&last.at);
         self.until = sample.at;
         if covered {
-            self.covered_ms += held_ms;
-            self.weighted += i128::from(last.centi) * i128::from(held_ms);
+            self.covered_ms = self.covered_ms.saturating_add(held_ms);
+            self.weighted = self
+                .weighted
+                .saturating_add(i128::from(last.centi) * i128::from(held_ms));
         } else {
-            self.unobserved_ms += held_ms;
+            self.unobserved_ms = self.unobserved_ms.saturating_add(held_ms);
         }
     }
 

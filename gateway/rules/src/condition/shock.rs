@@ -88,7 +88,7 @@ impl Impact {
             at: stamp(alarm.since)?,
             until: stamp(alarm.uptime)?,
             key,
-            peak_milli_g: alarm.extreme.abs().max(largest_axis),
+            peak_milli_g: alarm.extreme.saturating_abs().max(largest_axis),
             duration_ms: alarm
                 .shock
                 .and_then(|shock| shock.duration)

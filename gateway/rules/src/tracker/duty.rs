@@ -3,7 +3,7 @@
 use protocol::key::DeviceId;
 use protocol::reading::{Reading, TEMPERATURE_PROBES_MAX};
 use protocol::record::{Alarm, AlarmKind, Record};
-use protocol::units::UptimeMs;
+use protocol::units::{CentiCelsius, UptimeMs};
 
 use super::scene::{Scene, fact};
 use super::track::Track;
@@ -24,7 +24,8 @@ pub(super) struct DutyState {
     began: Option<Stamp>,
     track: Track,
     coverage: Coverage,
-    /// By probe, then by rule: the machine, and where it left the range.
+    /// By probe, then by rule: the machine, and where it left the range. Empty for a probe that never
+    /// told a value.
     excursions: [Vec<(Excursion, Option<Fix>)>; TEMPERATURE_PROBES_MAX],
     battering: Option<(Battering, Option<Fix>)>,
     battery: Battery,
@@ -32,13 +33,12 @@ pub(super) struct DutyState {
 }
 
 impl DutyState {
-    pub(super) fn new(duty: &Duty) -> Self {
-        let machines = || vec![(Excursion::default(), None); duty.limits.len()];
+    pub(super) fn new() -> Self {
         Self {
             began: None,
             track: Track::default(),
             coverage: Coverage::default(),
-            excursions: std::array::from_fn(|_| machines()),
+            excursions: Default::default(),
             battering: None,
             battery: Battery::default(),
             battery_fix: None,
@@ -154,6 +154,7 @@ impl DutyState {
         let Some(machines) = self.excursions.get_mut(usize::from(probe)) else {
             return;
         };
+        machines.resize_with(scene.duty.limits.len(), Default::default);
         for (rule, ((machine, left_at), limit)) in
             machines.iter_mut().zip(&scene.duty.limits).enumerate()
         {
@@ -231,7 +232,8 @@ impl DutyState {
         }
         let limits: Vec<_> = scene.duty.limits.clone();
         for (rule, limit) in limits.iter().enumerate().filter(|(_, l)| l.side() == side) {
-            let Some((begin, now)) = limit.claimed_by(alarm.limit, alarm.extreme) else {
+            let Some((begin, now)) = limit.claimed_by(centi(alarm.limit), centi(alarm.extreme))
+            else {
                 continue;
             };
             let machine = self.excursions.get(usize::from(probe));
@@ -276,6 +278,11 @@ impl DutyState {
             scene.tell(first.key, &first.at, fix.as_ref(), kind);
         }
     }
+}
+
+/// The nearest temperature that the wire can carry.
+fn centi(raw: i32) -> i32 {
+    i32::from(CentiCelsius::saturating(i64::from(raw)).get())
 }
 
 /// Whether the device had been on for the settling time when the condition began; for an alarm whose

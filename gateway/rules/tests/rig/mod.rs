@@ -288,3 +288,33 @@ pub(crate) fn second_of(view: &View, code: Code) -> Option<i64> {
         .first()
         .map(|event| (event.occurred_at.get() - START_MS) / 1_000)
 }
+
+/// A small deterministic source of numbers (SplitMix64).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to below `bound`.
+    pub(crate) fn below(&mut self, bound: i64) -> i64 {
+        i64::try_from(self.draw() % bound.unsigned_abs()).expect("below an i64")
+    }
+
+    pub(crate) fn one_in(&mut self, bound: i64) -> bool {
+        self.below(bound) == 0
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let bound = i64::try_from(last).expect("a slice is shorter") + 1;
+            let other = usize::try_from(self.below(bound)).expect("not negative");
+            items.swap(last, other);
+        }
+    }
+}
