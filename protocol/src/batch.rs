@@ -42,7 +42,8 @@ pub struct BatchHeader {
     pub epoch: Epoch,
     /// Boot of all its records.
     pub boot: Boot,
-    /// Least key that still waits in any queue of the device: what is older and missing is lost.
+    /// Least key that still waits in any queue of the device outside this batch: once the batch is
+    /// here, what is older and missing is lost.
     pub oldest_pending: RecordKey,
 }
 
