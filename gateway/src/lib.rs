@@ -14,5 +14,4 @@ pub mod ingest;
 pub mod mqtt;
 pub mod pipeline;
 pub mod receipt;
-pub mod route;
 pub mod store;

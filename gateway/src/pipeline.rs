@@ -1,1 +1,398 @@
 //! The path of one reading through the gateway, on one screen.
+//!
+//! ```text
+//! endpoint -> Publication -> committer -> journal chunk -> barrier -> receipts released (PUBACK)
+//!                                |
+//!                                v commits
+//!                              folder -> history, view, outbox -> barrier -> wake
+//!                                                                              |
+//!                                                             worker per sink <+> followers
+//! ```
+//! Stopping goes the same way: the endpoint takes no more, the committer commits what is under way,
+//! the folder folds it, and only then do workers and commands stop.
+
+mod failure;
+mod folder;
+mod ports;
+mod sinks;
+mod vitals;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::units::Milliseconds;
+use rules::plan::Plan;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use self::failure::Failure;
+use self::folder::Folder;
+use self::ports::StoredSessions;
+use self::vitals::Vital;
+use crate::account::Account;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::{self, Desk, Running};
+use crate::deliver::engine::Worker;
+use crate::deliver::format::cloudevent::Source;
+use crate::deliver::health::Health;
+use crate::fold::Fold;
+use crate::http;
+use crate::ingest::commit::{self, Committer};
+use crate::mqtt::endpoint::Endpoint;
+use crate::mqtt::port::Ports;
+use crate::receipt::Publication;
+use crate::store::{Store, StoreError, outbox};
+
+/// Name of the store's folder in the data folder.
+pub const STORE_FOLDER: &str = "store";
+/// How far the gateway's clock may be off, as told to devices: what a clock set over a bad link keeps.
+const TIME_UNCERTAINTY: Milliseconds = Milliseconds::saturating(1_000);
+/// Stored sessions per connection allowed: trackers away from the depot keep theirs.
+const SESSIONS_PER_CONNECTION: usize = 2;
+/// How often a draining gateway is looked at, in wall time.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Run a gateway until `stop`, or until something fails that it cannot go on without.
+///
+/// # Errors
+/// What failed; see [`Failure::exit_code`].
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    let mut gateway = Gateway::start(config, Clock::wall()).await?;
+    tokio::select! {
+        () = stop => gateway.stop().await,
+        failure = gateway.failure() => Err(failure),
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    mqtt: SocketAddr,
+    http: SocketAddr,
+    store: Store,
+    account: Account,
+    sinks: Vec<String>,
+    folder: Folder,
+    committer: Committer,
+    folded: oneshot::Receiver<Result<(), StoreError>>,
+    endpoint: JoinHandle<()>,
+    stop_endpoint: oneshot::Sender<()>,
+    /// Workers, HTTP and control: what ends last.
+    behind: JoinSet<Result<(), Failure>>,
+    stop_behind: watch::Sender<bool>,
+}
+
+impl Gateway {
+    /// Open the store, recover, and serve.
+    ///
+    /// # Errors
+    /// What cannot be read, opened or listened on.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, Failure> {
+        let data = config.gateway.data.path().to_path_buf();
+        let context = context(&config)?;
+        let store = open_store(&data)?;
+        let account = commit::account(&store)?;
+        let sinks: Vec<String> = config
+            .sinks
+            .iter()
+            .map(|sink| sink.name.to_string())
+            .collect();
+
+        let (wake, posted) = watch::channel(0);
+        let fold = Fold::open(store.clone(), context, sinks.clone(), clock.clone(), wake)?;
+        let folder = Folder::new(fold);
+
+        let (publications, queue) = commit::queue();
+        let committer = Committer::spawn(commit::Parts {
+            store: store.clone(),
+            account: account.clone(),
+            clock: clock.clone(),
+            publications: queue,
+        })?;
+        let folded = folder
+            .spawn(committer.watch_committed())
+            .map_err(|error| Failure::system("start the fold", error))?;
+
+        let (stop_behind, stopping) = watch::channel(false);
+        let mut behind = JoinSet::new();
+        let health = workers(&mut behind, &config, &store, &posted, &stopping)?;
+
+        let listener = listen(config.mqtt.listen, ports::limits(&config.mqtt)).await?;
+        let mqtt = listener
+            .local_addr()
+            .map_err(|error| Failure::system("mqtt address", error))?;
+        let vital = Vital::new(&config, &store, &account, listener.handle(), health);
+        let http = serve_http(&mut behind, &config, &vital, &stopping).await?;
+        let running = Running {
+            facts: vital.facts(),
+            posted,
+        };
+        serve_control(
+            &mut behind,
+            &config,
+            &store,
+            sinks.clone(),
+            running,
+            stopping,
+        )?;
+
+        let ports = ports(&config, &store, &account, clock, publications)?;
+        let (stop_endpoint, asked) = oneshot::channel::<()>();
+        let endpoint = tokio::spawn(listener.run(ports, async {
+            // A sender that is gone means stop as well.
+            let _ = asked.await;
+        }));
+        tracing::info!(%mqtt, %http, data = %data.display(), "gateway ready");
+        Ok(Self {
+            mqtt,
+            http,
+            store,
+            account,
+            sinks,
+            folder,
+            committer,
+            folded,
+            endpoint,
+            stop_endpoint,
+            behind,
+            stop_behind,
+        })
+    }
+
+    /// Where trackers connect.
+    #[must_use]
+    pub const fn mqtt_address(&self) -> SocketAddr {
+        self.mqtt
+    }
+
+    /// Where liveness, readiness and metrics are.
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Its store.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Fold everything stored, look once more for silent trackers, and wait until every sink has
+    /// confirmed everything. Nothing new may arrive meanwhile, or this may take for ever.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn drain(&self) -> Result<(), Failure> {
+        let folder = self.folder.clone();
+        let settled = tokio::task::spawn_blocking(move || folder.settle()).await;
+        settled.map_err(|_| Failure::Ended { part: "fold" })??;
+        for sink in &self.sinks {
+            while !outbox::pending(&self.store, sink, 0, 1)?.is_empty() {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Wait for something that the gateway cannot go on without.
+    pub async fn failure(&mut self) -> Failure {
+        tokio::select! {
+            ended = self.committer.ended() => store_failure(ended, "committer"),
+            ended = &mut self.folded => {
+                let ended = ended.map_err(|_| Failure::Ended { part: "fold" });
+                ended.map_or_else(|failure| failure, |ended| store_failure(ended, "fold"))
+            }
+            ended = self.behind.join_next() => match ended {
+                Some(Ok(Err(failure))) => failure,
+                _ => Failure::Ended { part: "a sink, http or control" },
+            },
+            _ = &mut self.endpoint => Failure::Ended { part: "mqtt endpoint" },
+        }
+    }
+
+    /// Stop in order; everything acknowledged is durable, everything under way is committed.
+    ///
+    /// # Errors
+    /// When the store fails on the way down.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        tracing::info!("stopping");
+        let _ = self.stop_endpoint.send(());
+        let endpoint = self.endpoint.await;
+        // The committer's end closes the channel of commits, which ends the folder.
+        self.committer.stop().await?;
+        let folded = self
+            .folded
+            .await
+            .map_err(|_| Failure::Ended { part: "fold" })?;
+        folded?;
+        self.stop_behind.send_replace(true);
+        while let Some(ended) = self.behind.join_next().await {
+            ended.map_err(|_| Failure::Ended {
+                part: "a sink, http or control",
+            })??;
+        }
+        endpoint.map_err(|_| Failure::Ended {
+            part: "mqtt endpoint",
+        })?;
+        self.store.barrier()?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn store_failure(ended: Result<(), StoreError>, part: &'static str) -> Failure {
+    ended.map_or_else(Failure::Store, |()| Failure::Ended { part })
+}
+
+fn context(config: &Config) -> Result<rules::Context, Failure> {
+    let plan = match &config.rules.plan {
+        None => Plan::empty(),
+        Some(path) => read_plan(path)?,
+    };
+    let options = rules::Options {
+        temperature_delay: config.temperature.delay,
+        ..rules::Options::default()
+    };
+    Ok(rules::Context::new(Arc::new(plan), options))
+}
+
+fn read_plan(path: &Path) -> Result<Plan, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|source| Failure::PlanFile {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    Plan::parse(&text).map_err(|faults| Failure::Plan {
+        path: path.to_path_buf(),
+        faults,
+    })
+}
+
+fn open_store(data: &Path) -> Result<Store, Failure> {
+    std::fs::create_dir_all(data)
+        .map_err(|error| Failure::system(format!("make data folder {}", data.display()), error))?;
+    Ok(Store::open(&data.join(STORE_FOLDER))?)
+}
+
+fn ports(
+    config: &Config,
+    store: &Store,
+    account: &Account,
+    clock: Clock,
+    ingest: mpsc::Sender<Publication>,
+) -> Result<Ports, Failure> {
+    let sessions_max = config.mqtt.connections_max as usize * SESSIONS_PER_CONNECTION;
+    Ok(Ports {
+        ingest,
+        sessions: Arc::new(StoredSessions::open(store.clone(), sessions_max)?),
+        identity: ports::identity(&config.identity)?,
+        settings: ports::desired_settings(store.clone()),
+        clock,
+        time_uncertainty: TIME_UNCERTAINTY,
+        on_refusal: ports::count_refusals(account.clone()),
+    })
+}
+
+async fn listen(
+    address: SocketAddr,
+    limits: crate::mqtt::limit::Limits,
+) -> Result<Endpoint, Failure> {
+    let bound = Endpoint::bind(address, limits).await;
+    bound.map_err(|source| Failure::Listen {
+        service: "mqtt",
+        address,
+        source,
+    })
+}
+
+/// One worker per sink; how each of them is doing.
+fn workers(
+    tasks: &mut JoinSet<Result<(), Failure>>,
+    config: &Config,
+    store: &Store,
+    posted: &watch::Receiver<u64>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<Vec<(String, Health)>, Failure> {
+    let mut healths = Vec::new();
+    for configured in &config.sinks {
+        let worker = Worker {
+            name: configured.name.to_string(),
+            store: store.clone(),
+            sink: sinks::sink(config, configured)?,
+            source: Source {
+                gateway: config.gateway.id.to_string(),
+                zone: config.gateway.time_zone,
+            },
+            health: Health::default(),
+            wake: posted.clone(),
+            stop: stopping.clone(),
+        };
+        healths.push((worker.name.clone(), worker.health.clone()));
+        tasks.spawn(async move { worker.run().await.map_err(Failure::Store) });
+    }
+    Ok(healths)
+}
+
+async fn serve_http(
+    tasks: &mut JoinSet<Result<(), Failure>>,
+    config: &Config,
+    vital: &Vital,
+    stopping: &watch::Receiver<bool>,
+) -> Result<SocketAddr, Failure> {
+    let address = config.http.listen;
+    let fault = |source| Failure::Listen {
+        service: "http",
+        address,
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let bound = listener.local_addr().map_err(fault)?;
+    let serving = http::serve(
+        listener,
+        config.http.connections_max,
+        vital.share(),
+        stopping.clone(),
+    );
+    tasks.spawn(async move {
+        serving
+            .await
+            .map_err(|error| Failure::system("serve http", error))
+    });
+    Ok(bound)
+}
+
+fn serve_control(
+    tasks: &mut JoinSet<Result<(), Failure>>,
+    config: &Config,
+    store: &Store,
+    sinks: Vec<String>,
+    running: Running,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let server = control::bind(config.gateway.data.path())
+        .map_err(|error| Failure::system("make the control socket", error))?;
+    let desk = Desk {
+        store: store.clone(),
+        zone: config.gateway.time_zone,
+        sinks,
+        running: Some(running),
+    };
+    let connections_max = config.control.connections_max;
+    tasks.spawn(async move {
+        server
+            .serve(Arc::new(desk), connections_max, stopping)
+            .await;
+        Ok(())
+    });
+    Ok(())
+}

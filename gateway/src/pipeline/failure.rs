@@ -1,0 +1,106 @@
+//! Why a gateway could not start or go on, and the exit code that says so.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use rules::plan::PlanFault;
+
+use crate::config::PasswordsError;
+use crate::store::StoreError;
+
+/// Exit code for a configuration that cannot be used.
+const EXIT_CONFIGURATION: u8 = 2;
+/// Exit code for a machine that does not give what is needed.
+const EXIT_ENVIRONMENT: u8 = 3;
+
+/// What the gateway cannot go on without.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The plan file could not be read.
+    #[error("read plan {}", path.display())]
+    PlanFile {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The plan has faults; `supercargo check` lists them with the rest of the configuration.
+    #[error("plan {}: {}", path.display(), joined(faults))]
+    Plan {
+        /// Which.
+        path: PathBuf,
+        /// All of them.
+        faults: Vec<PlanFault>,
+    },
+    /// The password file of the devices cannot be used.
+    #[error("identity.password_file")]
+    Passwords(#[from] PasswordsError),
+    /// A sink's secret cannot be read.
+    #[error("sink {sink}: read {}", path.display())]
+    SinkSecret {
+        /// Name of the sink.
+        sink: String,
+        /// File of the secret.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("{service} cannot listen on {address}")]
+    Listen {
+        /// `mqtt` or `http`.
+        service: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The operating system refused something else.
+    #[error("{operation}")]
+    System {
+        /// What was tried.
+        operation: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store failed. Nothing more is acknowledged; the next start recovers.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A part of the gateway ended that must not.
+    #[error("{part} ended unexpectedly; this is a defect, please report it with the log")]
+    Ended {
+        /// Which part.
+        part: &'static str,
+    },
+}
+
+impl Failure {
+    /// The operating system refused `operation`.
+    pub(super) fn system(operation: impl Into<String>, source: std::io::Error) -> Self {
+        Self::System {
+            operation: operation.into(),
+            source,
+        }
+    }
+
+    /// 2 for the configuration, 3 for everything else.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::PlanFile { .. } | Self::Plan { .. } | Self::Passwords(_) => EXIT_CONFIGURATION,
+            Self::SinkSecret { .. } => EXIT_CONFIGURATION,
+            Self::Listen { .. } | Self::System { .. } | Self::Store(_) | Self::Ended { .. } => {
+                EXIT_ENVIRONMENT
+            }
+        }
+    }
+}
+
+fn joined(faults: &[PlanFault]) -> String {
+    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}

@@ -1,0 +1,204 @@
+//! What the endpoint needs from store and configuration, fitted to its ports.
+
+use std::collections::BTreeSet;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use protocol::key::DeviceId;
+
+use crate::account::Account;
+use crate::config::{self, IdentityMode, Passwords};
+use crate::mqtt::downlink::DesiredSettings;
+use crate::mqtt::identity::{Anonymous, Authenticate, Claim, LoopbackOnly};
+use crate::mqtt::limit::Limits;
+use crate::mqtt::persistence::{SessionFuture, SessionRecord, SessionStore, SessionStoreError};
+use crate::mqtt::refusal::{OnRefusal, Refusal};
+use crate::store::table::{self, Table};
+use crate::store::{Batch, Store, StoreError};
+
+/// MQTT sessions in the store.
+#[derive(Clone)]
+pub(super) struct StoredSessions {
+    store: Store,
+    /// Whose sessions are stored: what bounds their number.
+    known: Arc<Mutex<BTreeSet<String>>>,
+    sessions_max: usize,
+}
+
+impl StoredSessions {
+    /// The sessions of `store`, at most `sessions_max` of them.
+    pub(super) fn open(store: Store, sessions_max: usize) -> Result<Self, StoreError> {
+        let mut known = BTreeSet::new();
+        table::each(&store, Table::Sessions, "", |name, _: SessionRecord| {
+            known.insert(name);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let known = Arc::new(Mutex::new(known));
+        Ok(Self {
+            store,
+            known,
+            sessions_max,
+        })
+    }
+
+    /// Counts the session of `device` in, unless there is no room for one more.
+    fn admit(&self, device: &DeviceId) -> Result<(), SessionStoreError> {
+        let mut known = self.known();
+        if known.len() >= self.sessions_max && !known.contains(device.as_str()) {
+            let sessions_max = self.sessions_max;
+            return Err(SessionStoreError::Full { sessions_max });
+        }
+        known.insert(device.to_string());
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        // A set of names: a panic while it was held left it whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Run a store operation off the connection's task: a barrier may take as long as the disk does.
+    fn apart<'a, T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        device: &'a DeviceId,
+        work: impl FnOnce(&Store, &str) -> Result<T, StoreError> + Send + 'static,
+    ) -> SessionFuture<'a, T> {
+        let store = self.store.clone();
+        Box::pin(async move {
+            let name = device.to_string();
+            let done = tokio::task::spawn_blocking(move || work(&store, &name)).await;
+            let failed = |cause: String| SessionStoreError::Failed {
+                operation,
+                device: device.clone(),
+                cause,
+            };
+            match done {
+                Ok(done) => done.map_err(|error| failed(error.to_string())),
+                Err(error) => Err(failed(error.to_string())),
+            }
+        })
+    }
+}
+
+impl SessionStore for StoredSessions {
+    fn load<'a>(&'a self, device: &'a DeviceId) -> SessionFuture<'a, Option<SessionRecord>> {
+        self.apart("load", device, |store, name| {
+            table::value(store, Table::Sessions, name)
+        })
+    }
+
+    fn save<'a>(&'a self, device: &'a DeviceId, record: SessionRecord) -> SessionFuture<'a, ()> {
+        if let Err(full) = self.admit(device) {
+            return Box::pin(std::future::ready(Err(full)));
+        }
+        self.apart("save", device, move |store, name| {
+            let mut batch = Batch::default();
+            table::put(&mut batch, Table::Sessions, name, &record)?;
+            store.apply(batch)?;
+            store.barrier().map(drop)
+        })
+    }
+
+    fn remove<'a>(&'a self, device: &'a DeviceId) -> SessionFuture<'a, ()> {
+        self.known().remove(device.as_str());
+        self.apart("remove", device, |store, name| {
+            let mut batch = Batch::default();
+            table::remove(&mut batch, Table::Sessions, name);
+            store.apply(batch)?;
+            store.barrier().map(drop)
+        })
+    }
+}
+
+/// Who is believed, as configured.
+pub(super) fn identity(
+    config: &config::Identity,
+) -> Result<Arc<dyn Authenticate>, config::PasswordsError> {
+    Ok(match (config.mode, &config.password_file) {
+        (IdentityMode::Open, _) => Arc::new(Anonymous),
+        (IdentityMode::PasswordFile, Some(file)) => {
+            let passwords = Passwords::read(file)?;
+            Arc::new(move |claim: &Claim<'_>| {
+                claim
+                    .password
+                    .is_some_and(|password| passwords.admits(claim.device, password))
+            })
+        }
+        // `check` refuses password_file without its file; without one nobody else is believed.
+        (IdentityMode::Loopback | IdentityMode::PasswordFile, _) => Arc::new(LoopbackOnly),
+    })
+}
+
+/// The endpoint's bounds, as configured.
+pub(super) fn limits(config: &config::Mqtt) -> Limits {
+    let default = Limits::default();
+    let packet_bytes = u32::try_from(config.packet_max.0).unwrap_or(u32::MAX);
+    let keep_alive = u16::try_from(config.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
+    Limits {
+        connections_max: usize::try_from(config.connections_max).unwrap_or(usize::MAX),
+        packet_bytes_max: NonZeroU32::new(packet_bytes).unwrap_or(default.packet_bytes_max),
+        connect_timeout: config.connect_timeout,
+        receive_maximum: NonZeroU16::new(config.receive_max).unwrap_or(default.receive_maximum),
+        keep_alive_seconds_max: NonZeroU16::new(keep_alive)
+            .unwrap_or(default.keep_alive_seconds_max),
+        write_timeout: config.write_timeout,
+        session_expiry_seconds_max: whole_seconds(config.session_expiry_max),
+        settings_resend: config.settings_resend,
+        ..default
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// The settings a device should have and has not reported, from the store.
+pub(super) fn desired_settings(store: Store) -> Arc<dyn DesiredSettings> {
+    Arc::new(move |device: &DeviceId| unreported(&store, device).unwrap_or_default())
+}
+
+/// Reads fail only when the store has failed, and then the gateway is on its way down.
+fn unreported(store: &Store, device: &DeviceId) -> Result<Option<Vec<u8>>, StoreError> {
+    table::value(store, Table::Desired, device.as_str())
+}
+
+/// Every refusal of the endpoint, counted by its reason.
+pub(super) fn count_refusals(account: Account) -> OnRefusal {
+    Arc::new(move |refusal: &Refusal| account.count(refusal.reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::persistence::Subscriptions;
+
+    #[tokio::test]
+    async fn a_session_outlives_the_gateway_and_can_be_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let device: DeviceId = "t-1".parse().unwrap();
+        let record = SessionRecord {
+            subscriptions: Subscriptions {
+                settings: true,
+                time: false,
+            },
+            expiry_seconds: 60,
+            left_at_ms: Some(5),
+        };
+        {
+            let store = Store::open(folder.path()).unwrap();
+            let sessions = StoredSessions::open(store, 1).unwrap();
+            sessions.save(&device, record).await.unwrap();
+        }
+        let store = Store::open(folder.path()).unwrap();
+        let sessions = StoredSessions::open(store, 1).unwrap();
+        let other: DeviceId = "t-2".parse().unwrap();
+        let full = sessions.save(&other, record).await.unwrap_err();
+        assert_eq!(full, SessionStoreError::Full { sessions_max: 1 });
+        assert_eq!(sessions.load(&device).await.unwrap(), Some(record));
+        sessions.remove(&device).await.unwrap();
+        assert_eq!(sessions.load(&device).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! How the gateway is doing: readiness, metrics, and the running part of `status`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::account::Account;
+use crate::clock::monotonic;
+use crate::config::Config;
+use crate::control::{Facts, Row};
+use crate::deliver::health::Health;
+use crate::http::{Kind, Metric, Vitals};
+use crate::mqtt::endpoint::Handle;
+use crate::store::{Commit, Store};
+
+/// Shared by HTTP and the control socket.
+#[derive(Clone)]
+pub(super) struct Vital(Arc<Parts>);
+
+struct Parts {
+    store: Store,
+    account: Account,
+    endpoint: Handle,
+    sinks: Vec<(String, Health)>,
+    ready_lag_max: Duration,
+    lag: watch::Sender<Option<Lag>>,
+}
+
+/// Since when the fold has been behind a commit.
+#[derive(Clone, Copy)]
+struct Lag {
+    commit: Commit,
+    since: Instant,
+}
+
+impl Vital {
+    pub(super) fn new(
+        config: &Config,
+        store: &Store,
+        account: &Account,
+        endpoint: Handle,
+        sinks: Vec<(String, Health)>,
+    ) -> Self {
+        Self(Arc::new(Parts {
+            store: store.clone(),
+            account: account.clone(),
+            endpoint,
+            sinks,
+            ready_lag_max: config.http.ready_lag_max,
+            lag: watch::Sender::new(None),
+        }))
+    }
+
+    /// For the HTTP server.
+    pub(super) fn share(&self) -> Arc<dyn Vitals> {
+        Arc::new(self.clone())
+    }
+
+    /// For `status`.
+    pub(super) fn facts(&self) -> Facts {
+        let vital = self.clone();
+        Arc::new(move || vital.rows())
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let mut fact = |name: &'static str, sink: Option<&str>, value: serde_json::Value| {
+            let mut row = Row::new();
+            row.put("name", name);
+            row.put("value", value);
+            if let Some(sink) = sink {
+                row.put("sink", sink);
+            }
+            rows.push(row);
+        };
+        fact(
+            "connected_devices",
+            None,
+            self.0.endpoint.connected().into(),
+        );
+        for (name, health) in &self.0.sinks {
+            let state = health.state();
+            fact("delivered", Some(name), state.delivered.into());
+            if let Some((_, why)) = state.failing {
+                fact("sink_failures", Some(name), state.failures.into());
+                fact("sink_failing_with", Some(name), why.into());
+            }
+        }
+        for sample in self
+            .0
+            .account
+            .tally()
+            .samples()
+            .filter(|sample| sample.value > 0)
+        {
+            let mut row = Row::new();
+            row.put("name", sample.name);
+            row.put("value", sample.value);
+            if let Some((label, value)) = sample.label {
+                row.put(label, value);
+            }
+            rows.push(row);
+        }
+        rows
+    }
+
+    /// How long the commit that the fold must take next has been waiting.
+    fn lag(&self) -> Duration {
+        let (newest, folded) = (self.0.store.newest_commit(), self.0.store.newest_folded());
+        let now = monotonic();
+        let mut waited = Duration::ZERO;
+        self.0.lag.send_modify(|lag| {
+            *lag = lag.filter(|lag| lag.commit > folded);
+            if newest > folded {
+                let since = lag
+                    .get_or_insert(Lag {
+                        commit: newest,
+                        since: now,
+                    })
+                    .since;
+                waited = now.saturating_duration_since(since);
+            }
+        });
+        waited
+    }
+}
+
+impl Vitals for Vital {
+    fn ready(&self) -> Result<(), Vec<String>> {
+        let waited = self.lag();
+        if waited > self.0.ready_lag_max {
+            let allowed = self.0.ready_lag_max.as_secs();
+            let waited = waited.as_secs();
+            return Err(vec![format!(
+                "fold is {waited} s behind, allowed {allowed} s"
+            )]);
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let gauge = |name, help, value: f64| Metric {
+            name,
+            help,
+            kind: Kind::Gauge,
+            labels: Vec::new(),
+            value,
+        };
+        let connected = float(self.0.endpoint.connected() as u64);
+        let behind = self.0.store.newest_commit().0 - self.0.store.newest_folded().0;
+        let mut metrics = vec![
+            gauge(
+                "supercargo_connected_devices",
+                "Devices connected over MQTT.",
+                connected,
+            ),
+            gauge(
+                "supercargo_fold_lag_commits",
+                "Commits not yet folded.",
+                float(behind),
+            ),
+            gauge(
+                "supercargo_fold_lag_seconds",
+                "How long the fold has been behind, as seen by these requests.",
+                self.lag().as_secs_f64(),
+            ),
+        ];
+        if let Ok(bytes) = self.0.store.size_bytes() {
+            let help = "Bytes of the store on disk.";
+            metrics.push(gauge("supercargo_store_bytes", help, float(bytes)));
+        }
+        metrics.extend(self.counters());
+        metrics.extend(self.sink_metrics());
+        metrics
+    }
+}
+
+impl Vital {
+    fn counters(&self) -> Vec<Metric> {
+        let metric = |sample: crate::account::Sample| Metric {
+            name: sample.name,
+            help: sample.help,
+            kind: Kind::Counter,
+            labels: sample
+                .label
+                .map(|(name, value)| (name, value.to_owned()))
+                .into_iter()
+                .collect(),
+            value: float(sample.value),
+        };
+        self.0.account.tally().samples().map(metric).collect()
+    }
+
+    fn sink_metrics(&self) -> Vec<Metric> {
+        let states: Vec<_> = self
+            .0
+            .sinks
+            .iter()
+            .map(|(name, health)| (name.clone(), health.state()))
+            .collect();
+        let mut metrics = Vec::new();
+        for (name, state) in &states {
+            metrics.push(Metric {
+                name: "supercargo_notifications_delivered_total",
+                help: "Notifications confirmed by the sink since the gateway started.",
+                kind: Kind::Counter,
+                labels: vec![("sink", name.clone())],
+                value: float(state.delivered),
+            });
+        }
+        for (name, state) in &states {
+            metrics.push(Metric {
+                name: "supercargo_sink_failures",
+                help: "Failed attempts of the sink since its last success.",
+                kind: Kind::Gauge,
+                labels: vec![("sink", name.clone())],
+                value: float(u64::from(state.failures)),
+            });
+        }
+        metrics
+    }
+}
+
+/// Metrics are floating point; counts above 2^53 lose their last digits there.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "metrics are floating point by their format"
+)]
+const fn float(value: u64) -> f64 {
+    value as f64
+}

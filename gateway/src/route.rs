@@ -1,1 +1,0 @@
-//! Which event goes to whom.
