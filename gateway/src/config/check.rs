@@ -1,15 +1,16 @@
 //! Checks of values against each other and against the machine.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rules::plan::{Plan, PlanFault};
 
 use super::fault::{Fault, Place, Problem};
 use super::schema::Section;
-use super::sink::{SinkKind, Table};
+use super::sink::{MqttTarget, SinkKind, Table};
 use super::source::{Source, text_of};
-use super::{Config, Control, Gateway, Http, Identity, IdentityMode, Passwords, Rules, Store};
+use super::{Control, Draft, Gateway, Http, Identity, IdentityMode, Mqtt, Passwords, Rules, Store};
 
 /// Largest plan file: 50,000 shipments of 2 KiB are 100 MB; the largest lists are generated.
 const PLAN_MAX_BYTES: u64 = 128 << 20;
@@ -22,24 +23,33 @@ const STORED_BYTES_PER_RECORD: u64 = 72;
 const SOCKET_PATH_MAX_BYTES: usize = 103;
 
 /// Check what must fit together.
-pub(super) fn together(config: &Config, source: &mut Source) {
-    listeners(config, source);
-    identity(config, source);
-    sinks(config, source);
-    budget(config, source);
-    socket_path(config, source);
+pub(super) fn together(draft: &Draft, source: &mut Source) {
+    if let (Some(mqtt), Some(http)) = (&draft.mqtt, &draft.http) {
+        listeners(mqtt, http, source);
+    }
+    if let (Some(identity), Some(mqtt)) = (&draft.identity, &draft.mqtt) {
+        believed(identity, mqtt, source);
+    }
+    if let Some(store) = &draft.store {
+        budget(store, source);
+    }
+    if let Some(gateway) = &draft.gateway {
+        socket_path(gateway, source);
+    }
+    sinks(draft, source);
 }
 
 /// Check what needs the machine: folders, secrets, the plan.
-pub(super) fn machine(config: &Config, source: &mut Source) {
+pub(super) fn machine(draft: &Draft, source: &mut Source) {
     let mut note = |section, index, name, why: Result<(), String>| {
         if let Err(why) = why {
             unusable(source, (section, index, name), why);
         }
     };
-    let data = writable(config.gateway.data.path());
-    note(&Gateway::SECTION, 0, "data", data);
-    for (index, sink) in config.sinks.iter().enumerate() {
+    if let Some(gateway) = &draft.gateway {
+        note(&Gateway::SECTION, 0, "data", writable(gateway.data.path()));
+    }
+    for (index, sink) in draft.sinks() {
         match &sink.kind {
             SinkKind::File(path) => {
                 let folder = path.parent().unwrap_or(Path::new("."));
@@ -49,19 +59,23 @@ pub(super) fn machine(config: &Config, source: &mut Source) {
                 let secret = target.login.as_ref().map(|(_, file)| file.secret());
                 let why = secret
                     .transpose()
-                    .map(|_| ())
+                    .map(drop)
                     .map_err(|e| format!("cannot be read: {e}"));
                 note(&Table::SECTION, index, "password_file", why);
             }
         }
     }
-    if let (IdentityMode::PasswordFile, Some(file)) =
-        (config.identity.mode, &config.identity.password_file)
+    if let Some(Identity {
+        mode: IdentityMode::PasswordFile,
+        password_file: Some(file),
+    }) = &draft.identity
     {
-        let why = Passwords::read(file).map(|_| ()).map_err(|e| chain(&e));
+        let why = Passwords::read(file)
+            .map(drop)
+            .map_err(|error| chain(&error));
         note(&Identity::SECTION, 0, "password_file", why);
     }
-    if let Some(path) = &config.rules.plan {
+    if let Some(path) = draft.rules.as_ref().and_then(|rules| rules.plan.as_ref()) {
         plan(path, source);
     }
 }
@@ -96,16 +110,14 @@ fn plan_fault(path: &Path, fault: PlanFault) -> Fault {
     }
 }
 
-fn listeners(config: &Config, source: &mut Source) {
-    let (mqtt, http) = (config.mqtt.listen, config.http.listen);
-    if mqtt == http && mqtt.port() != 0 {
+fn listeners(mqtt: &Mqtt, http: &Http, source: &mut Source) {
+    if mqtt.listen == http.listen && mqtt.listen.port() != 0 {
         let why = "is the address of mqtt.listen too".to_owned();
         unusable(source, (&Http::SECTION, 0, "listen"), why);
     }
 }
 
-fn identity(config: &Config, source: &mut Source) {
-    let identity = &config.identity;
+fn believed(identity: &Identity, mqtt: &Mqtt, source: &mut Source) {
     let given = identity.password_file.is_some();
     match (identity.mode, given) {
         (IdentityMode::PasswordFile, false) => {
@@ -116,7 +128,7 @@ fn identity(config: &Config, source: &mut Source) {
             let why = format!("is not used by mode {:?}", identity.mode.as_str());
             unusable(source, (&Identity::SECTION, 0, "password_file"), why);
         }
-        (IdentityMode::Open, false) if !config.mqtt.listen.ip().is_loopback() => {
+        (IdentityMode::Open, false) if !mqtt.listen.ip().is_loopback() => {
             let why = "believes anyone who reaches mqtt.listen, which is not a loopback address";
             warn(source, (&Identity::SECTION, 0, "mode"), why.to_owned());
         }
@@ -124,10 +136,10 @@ fn identity(config: &Config, source: &mut Source) {
     }
 }
 
-fn sinks(config: &Config, source: &mut Source) {
+fn sinks(draft: &Draft, source: &mut Source) {
     let mut names = BTreeMap::new();
     let mut files = BTreeMap::new();
-    for (index, sink) in config.sinks.iter().enumerate() {
+    for (index, sink) in draft.sinks() {
         if let Some(first) = names.insert(&sink.name, index) {
             let why = format!("is the name of sink[{}] too", first + 1);
             unusable(source, (&Table::SECTION, index, "name"), why);
@@ -140,9 +152,8 @@ fn sinks(config: &Config, source: &mut Source) {
                 }
             }
             SinkKind::Mqtt(target) => {
-                let ours = config.mqtt.listen;
-                let here = target.host == "localhost" || target.host == ours.ip().to_string();
-                if here && target.port == ours.port() {
+                let ours = draft.mqtt.as_ref().map(|mqtt| mqtt.listen);
+                if ours.is_some_and(|ours| is_at(target, ours)) {
                     let why = "is this gateway's own mqtt.listen".to_owned();
                     unusable(source, (&Table::SECTION, index, "host"), why);
                 }
@@ -151,8 +162,13 @@ fn sinks(config: &Config, source: &mut Source) {
     }
 }
 
-fn budget(config: &Config, source: &mut Source) {
-    let store = &config.store;
+/// Whether an upstream broker is the one at `address`.
+fn is_at(target: &MqttTarget, address: SocketAddr) -> bool {
+    let here = target.host == "localhost" || target.host == address.ip().to_string();
+    here && target.port == address.port()
+}
+
+fn budget(store: &Store, source: &mut Source) {
     let (Some(budget), Some(fleet)) = (store.budget, store.fleet) else {
         return;
     };
@@ -171,8 +187,8 @@ fn budget(config: &Config, source: &mut Source) {
     }
 }
 
-fn socket_path(config: &Config, source: &mut Source) {
-    let path = Control::socket_in(config.gateway.data.path());
+fn socket_path(gateway: &Gateway, source: &mut Source) {
+    let path = Control::socket_in(gateway.data.path());
     let length = path.as_os_str().len();
     if cfg!(unix) && length > SOCKET_PATH_MAX_BYTES {
         let why = format!(

@@ -48,7 +48,7 @@ pub fn manual() -> String {
 pub fn sample() -> String {
     let mut text = String::from(
         "# Configuration of a Supercargo gateway. `supercargo check FILE` finds every fault in it.\n\
-         # What stands behind \"# \" and an equals sign is the default; docs/config.md has the same table.\n",
+         # A line such as `# key = value` shows a default. docs/config.md has the same table.\n",
     );
     for section in SECTIONS {
         text.push('\n');
@@ -79,7 +79,7 @@ fn assignment(section: &Section, key: &Key) -> String {
     match (starter, key.default) {
         (Some((_, name, value)), _) => format!("{name} = {}", key.quoted(value)),
         (None, Some(value)) => format!("# {} = {}", key.name, key.quoted(value)),
-        (None, None) => format!("# {} is not set: {}.", key.name, key.unset.replace('`', "")),
+        (None, None) => format!("# {}: {}.", key.name, key.unset.replace('`', "")),
     }
 }
 

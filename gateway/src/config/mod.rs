@@ -263,47 +263,72 @@ impl Config {
     fn finish(
         mut source: Source,
         overrides: &[String],
-        machine: impl FnOnce(&Self, &mut Source),
+        machine: impl FnOnce(&Draft, &mut Source),
     ) -> Result<Loaded, Faults> {
         for assignment in overrides {
             source.set(assignment);
         }
-        let config = Self::read(&mut source);
-        if let Some(config) = &config {
-            check::together(config, &mut source);
-            machine(config, &mut source);
-        }
+        let draft = Draft::read(&mut source);
+        check::together(&draft, &mut source);
+        machine(&draft, &mut source);
         let (warnings, faults) = source.into_faults();
-        match config {
+        match draft.whole() {
             Some(config) if faults.is_empty() => Ok(Loaded { config, warnings }),
             _ => Err(Faults(faults)),
         }
     }
+}
 
+/// What could be read: a section with a fault is missing, and the others are judged all the same.
+struct Draft {
+    gateway: Option<Gateway>,
+    mqtt: Option<Mqtt>,
+    http: Option<Http>,
+    control: Option<Control>,
+    identity: Option<Identity>,
+    store: Option<Store>,
+    rules: Option<Rules>,
+    temperature: Option<Temperature>,
+    log: Option<Log>,
+    sinks: Vec<Option<Sink>>,
+}
+
+impl Draft {
     /// Read every section before giving up on any.
-    fn read(source: &mut Source) -> Option<Self> {
-        let gateway = Gateway::read(source, 0);
-        let mqtt = Mqtt::read(source, 0);
-        let http = Http::read(source, 0);
-        let control = Control::read(source, 0);
-        let identity = Identity::read(source, 0);
-        let store = Store::read(source, 0);
-        let rules = Rules::read(source, 0);
-        let temperature = Temperature::read(source, 0);
-        let log = Log::read(source, 0);
-        let sinks = sink::read_all(source);
-        Some(Self {
-            gateway: gateway?,
-            mqtt: mqtt?,
-            http: http?,
-            control: control?,
-            identity: identity?,
-            store: store?,
-            rules: rules?,
-            temperature: temperature?,
-            log: log?,
-            sinks: sinks?,
+    fn read(source: &mut Source) -> Self {
+        Self {
+            gateway: Gateway::read(source, 0),
+            mqtt: Mqtt::read(source, 0),
+            http: Http::read(source, 0),
+            control: Control::read(source, 0),
+            identity: Identity::read(source, 0),
+            store: Store::read(source, 0),
+            rules: Rules::read(source, 0),
+            temperature: Temperature::read(source, 0),
+            log: Log::read(source, 0),
+            sinks: sink::read_all(source),
+        }
+    }
+
+    fn whole(self) -> Option<Config> {
+        Some(Config {
+            gateway: self.gateway?,
+            mqtt: self.mqtt?,
+            http: self.http?,
+            control: self.control?,
+            identity: self.identity?,
+            store: self.store?,
+            rules: self.rules?,
+            temperature: self.temperature?,
+            log: self.log?,
+            sinks: self.sinks.into_iter().collect::<Option<_>>()?,
         })
+    }
+
+    /// The sinks that could be read, with their places in the file.
+    fn sinks(&self) -> impl Iterator<Item = (usize, &Sink)> {
+        let sinks = self.sinks.iter().enumerate();
+        sinks.filter_map(|(index, sink)| Some((index, sink.as_ref()?)))
     }
 }
 

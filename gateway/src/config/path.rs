@@ -53,7 +53,8 @@ impl DataFolder {
 
 impl Setting for DataFolder {
     const FORM: &'static str = PathBuf::FORM;
-    const UNSET: &'static str = "`$XDG_DATA_HOME/supercargo`, else `~/.local/share/supercargo`";
+    const UNSET: &'static str =
+        "not set: `$XDG_DATA_HOME/supercargo`, else `~/.local/share/supercargo`";
 
     fn read(literal: &Literal) -> Option<Self> {
         PathBuf::read(literal).map(Self)

@@ -107,11 +107,10 @@ const MQTT_KEYS: [&str; 7] = [
     "password_file",
 ];
 
-/// Read every `[[sink]]`; `None` when one has a fault.
-pub(super) fn read_all(source: &mut Source) -> Option<Vec<Sink>> {
+/// Read every `[[sink]]`; one with a fault is `None`.
+pub(super) fn read_all(source: &mut Source) -> Vec<Option<Sink>> {
     let count = source.count(Table::SECTION.table);
-    let sinks: Vec<_> = (0..count).map(|index| read(source, index)).collect();
-    sinks.into_iter().collect()
+    (0..count).map(|index| read(source, index)).collect()
 }
 
 fn read(source: &mut Source, index: usize) -> Option<Sink> {

@@ -51,6 +51,29 @@ prot = 1
 }
 
 #[test]
+fn a_fault_in_one_section_hides_none_in_another_nor_in_the_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("depot.toml");
+    let plan = "version = 1\n[[fence]]\nid = \"a\"\nlat = 91.0\nlon = 0.0\nradius_m = 100\n";
+    std::fs::write(folder.path().join("plan.toml"), plan).unwrap();
+    std::fs::write(folder.path().join("taken"), "a file").unwrap();
+    let text = "[log]\nlevel = \"inf\"\n[gateway]\ndata = \"taken/data\"\n\
+                [rules]\nplan = \"plan.toml\"\n";
+    std::fs::write(&file, text).unwrap();
+    let faults = Config::load(Some(&file), &[]).unwrap_err().to_string();
+    assert!(
+        faults.contains("depot.toml:2:9: log.level = \"inf\""),
+        "{faults}"
+    );
+    assert!(faults.contains("depot.toml:4:8: gateway.data = \"taken/data\": cannot be made"));
+    assert!(faults.contains("plan.toml:4:"), "{faults}");
+    assert!(
+        faults.ends_with("3 faults in the configuration"),
+        "{faults}"
+    );
+}
+
+#[test]
 fn every_broken_line_is_named_and_the_rest_is_still_judged() {
     let text = "[mqtt]\nkeep_alive_max = 90s\nlisten = \n[http]\nlisten = 80\n";
     let found = faults(text, &[]);

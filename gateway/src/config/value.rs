@@ -58,7 +58,7 @@ pub(super) trait Setting: Sized {
 impl<T: Setting> Setting for Option<T> {
     const FORM: &'static str = T::FORM;
     const BARE: bool = T::BARE;
-    const UNSET: &'static str = "unset";
+    const UNSET: &'static str = "not set";
 
     fn read(literal: &Literal) -> Option<Self> {
         T::read(literal).map(Some)
