@@ -110,17 +110,15 @@ section! {
 }
 
 section! {
-    /// The store: how much it is given and how much it must hold.
+    /// What the store must be able to hold. `check` compares it with the disk space planned for it.
     pub struct Store = "store" {
-        /// Memory for cached pages of the store.
-        cache: Bytes = "64MiB" in "1MiB" to "64GiB";
         /// Disk space planned for the store; `check` refuses less than the fleet below needs.
         budget: Option<Bytes> = unset in "16MiB" to "1024TiB";
         /// Trackers expected, for the check of the budget.
         fleet: Option<u32> = unset in "1" to "1000000";
         /// Time between two readings of one tracker, for the check of the budget.
         sample_interval: Duration = "60s" in "1s" to "1d";
-        /// How long readings stay in full resolution: late ones are judged as if they had been in time.
+        /// How long every reading must be kept so that late ones can be judged, for the check of the budget.
         horizon: Duration = "30d" in "1h" to "3650d";
     }
 }
