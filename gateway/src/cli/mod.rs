@@ -7,6 +7,7 @@ mod format;
 mod init;
 mod output;
 mod query;
+mod run;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use output::Output;
 
 /// How a command ended.
@@ -60,6 +61,8 @@ struct Supercargo {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway until SIGTERM or SIGINT
+    Run(Setup),
     /// Check a configuration and its plan, and name every fault at once
     Check(Check),
     /// Write a configuration with every key explained, and a sample plan with fences
@@ -72,6 +75,17 @@ enum Command {
     Export(query::Export),
     /// Copy the store to a new folder, while the gateway runs or not
     Backup(query::Backup),
+}
+
+/// Which configuration.
+#[derive(Args, Clone, Debug)]
+struct Setup {
+    /// Configuration file; without one every key has its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override one key, as in --set log.level=debug; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -90,6 +104,7 @@ pub fn main() -> ExitCode {
     let Supercargo { json, command } = Supercargo::parse();
     let output = Output::new(json);
     let exit = match command {
+        Command::Run(setup) => run::run(&setup),
         Command::Check(asked) => check(&asked, &output),
         Command::Init(asked) => init::init(&asked, &output),
         Command::Status(asked) => query::status(&asked, &output),
@@ -110,6 +125,22 @@ fn complain(exit: Exit, error: &dyn Error) -> Exit {
     }
     output::say(&text);
     exit
+}
+
+/// Load a configuration; its warnings and faults go to standard error.
+fn load(setup: &Setup) -> Result<Config, Exit> {
+    match Config::load(setup.config.as_deref(), &setup.overrides) {
+        Ok(Loaded { config, warnings }) => {
+            for warning in warnings {
+                output::say(&warning.to_string());
+            }
+            Ok(config)
+        }
+        Err(faults) => {
+            output::say(&faults.to_string());
+            Err(Exit::Usage)
+        }
+    }
 }
 
 /// `check`: faults are the result, so they go to standard output. Warnings do not fail it.

@@ -15,10 +15,8 @@ use crate::config::{Config, DataFolder, Faults};
 use crate::control::{
     Client, ClientError, Desk, DeskError, EVENT_COLUMNS, READING_COLUMNS, Request, Row,
 };
+use crate::pipeline::STORE_FOLDER;
 use crate::store::{Store, StoreError};
-
-/// Name of the store's folder in the data folder.
-const STORE_FOLDER: &str = "store";
 
 /// Where the gateway's data is.
 #[derive(Args, Debug)]
