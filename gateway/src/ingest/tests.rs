@@ -58,13 +58,18 @@ fn payload(boot: u32, readings: &[(u32, i64)]) -> Vec<u8> {
 
 /// The fold, as far as records go: history, and the journal emptied.
 fn fold(store: &Store) {
+    fold_some(store, usize::MAX);
+}
+
+/// The oldest `most` commits of it.
+fn fold_some(store: &Store, most: usize) {
     let mut chunks = Vec::new();
     journal::each(store, Commit(0), |chunk| {
         chunks.push(chunk);
         Ok(ControlFlow::Continue(()))
     })
     .unwrap();
-    for chunk in chunks {
+    for chunk in chunks.into_iter().take(most) {
         let mut batch = Batch::default();
         for entry in &chunk.entries {
             match entry {
@@ -100,6 +105,7 @@ struct Arrival {
 #[derive(Clone, Copy, Debug)]
 enum Then {
     Nothing,
+    FoldOldest,
     Fold,
     /// The group is applied, then the process ends and starts again.
     Restart,
@@ -120,7 +126,8 @@ fn arrival() -> impl Strategy<Value = Arrival> {
 fn steps() -> impl Strategy<Value = Vec<(Vec<Arrival>, Then)>> {
     let then = prop_oneof![
         3 => Just(Then::Nothing),
-        2 => Just(Then::Fold),
+        3 => Just(Then::FoldOldest),
+        1 => Just(Then::Fold),
         1 => Just(Then::Restart),
         1 => Just(Then::PowerCut),
     ];
@@ -182,7 +189,7 @@ proptest! {
     /// Duplicates, batches cut anew, two contents under a key, a fold that lags, restarts and power
     /// cuts: what is stored, what is contested and every count are those of a map in memory.
     #[test]
-    fn admission_is_a_map_from_keys_to_contents(steps in steps()) {
+    fn admission_is_a_map_from_keys_to_contents(steps in steps(), always_restart in any::<bool>()) {
         let disk = Memory::default();
         let mut store = disk.open();
         let mut admission = Admission::open(&store).unwrap();
@@ -201,11 +208,13 @@ proptest! {
             }
             match then {
                 Then::Nothing => {}
+                Then::FoldOldest => fold_some(&store, 1),
                 Then::Fold => fold(&store),
-                Then::Restart | Then::PowerCut => {
-                    store = disk.open();
-                    admission = Admission::open(&store).unwrap();
-                }
+                Then::Restart | Then::PowerCut => {}
+            }
+            if always_restart || matches!(then, Then::Restart | Then::PowerCut) {
+                store = disk.open();
+                admission = Admission::open(&store).unwrap();
             }
             counted.assert_balanced();
         }
