@@ -54,6 +54,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod view;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -69,6 +70,7 @@ pub use self::error::StoreError;
 use self::error::{read_error, row_error};
 use self::key::Key;
 use self::table::Table;
+use self::witness::Witness;
 
 /// Version of the layout of keys and values; stored under `m|format`.
 pub const FORMAT_VERSION: u32 = 1;
@@ -159,6 +161,8 @@ impl fmt::Debug for Store {
 
 struct Shared {
     engine: Box<dyn Engine>,
+    /// Remembers outside the engine what was promised.
+    witness: Option<Witness>,
     /// Newest commit applied, durable or not.
     applied: AtomicU64,
     /// Newest commit the fold has taken.
@@ -180,7 +184,9 @@ impl Store {
     /// # Errors
     /// When it is locked, damaged or of a newer version, or the folder cannot be made.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Self::with_engine(Box::new(sled::Sled::open(folder)?), folder)
+        let engine = Box::new(sled::Sled::open(folder)?);
+        let witness = Witness::open(folder)?;
+        Self::assemble(engine, folder, Some(witness))
     }
 
     /// The store on an engine of the caller's choice; `folder` names it in errors.
@@ -188,15 +194,27 @@ impl Store {
     /// # Errors
     /// When the store is of a newer version or cannot be read or written.
     pub fn with_engine(engine: Box<dyn Engine>, folder: &Path) -> Result<Self, StoreError> {
+        Self::assemble(engine, folder, None)
+    }
+
+    fn assemble(
+        engine: Box<dyn Engine>,
+        folder: &Path,
+        witness: Option<Witness>,
+    ) -> Result<Self, StoreError> {
         let store = Self(Arc::new(Shared {
             engine,
+            witness,
             applied: AtomicU64::new(0),
             folded: watch::Sender::new(Commit(0)),
             failure: OnceLock::new(),
             writer: Mutex::default(),
         }));
-        store.check_format(folder)?;
         let newest = journal::newest_commit(&store)?;
+        if let Some(witness) = &store.0.witness {
+            witness.check(folder, newest)?;
+        }
+        store.check_format(folder)?;
         store.0.applied.store(newest.0, Ordering::SeqCst);
         let folded = journal::newest_folded(&store)?;
         store.0.folded.send_replace(folded);
@@ -238,6 +256,10 @@ impl Store {
         let synced = self.0.engine.sync();
         synced.map_err(|cause| self.fail("sync", &*cause))?;
         self.refuse_after_failure()?;
+        if let Some(witness) = &self.0.witness {
+            let noted = witness.note(applied);
+            noted.map_err(|cause| self.fail("note of the barrier", &cause))?;
+        }
         Ok(Durable(applied))
     }
 

@@ -241,3 +241,30 @@ fn a_backup_never_overwrites() {
     let refused = store.backup(folder.path()).unwrap_err();
     assert!(refused.to_string().contains("exists already"), "{refused}");
 }
+
+#[test]
+fn a_log_that_lost_its_end_is_refused_naming_what_was_promised() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    for commit in 1..=3 {
+        let mut batch = Batch::default();
+        journal::append(&mut batch, Commit(commit), &[]).unwrap();
+        store.apply(batch).unwrap();
+        store.barrier().unwrap();
+    }
+    drop(store);
+    drop(Store::open(folder.path()).unwrap());
+    // sled takes a log whose end is gone for one that was never longer, and opens it.
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name == "db" || name.starts_with("snap") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let refused = Store::open(folder.path()).unwrap_err().to_string();
+    assert!(
+        refused.contains("ends at commit 0, but commit 3 was acknowledged"),
+        "{refused}"
+    );
+}
