@@ -9,8 +9,11 @@
 //! it is of the same epoch and boot, else `[epoch, boot, seq]`.
 
 use crate::WIRE_VERSION;
+use crate::bits::BITS_MAX_BYTES;
 use crate::delta::Predictor;
-use crate::entry::{self, Opened, read_key, read_unknown, write_entry, write_key};
+use crate::entry::{
+    ENTRY_MAX_ELEMENTS, Opened, expect_elements, read_key, read_unknown, write_entry, write_key,
+};
 use crate::key::{Boot, Epoch, RecordKey, Seq};
 use crate::record::{Numbered, Record};
 use crate::row::{READING_FIELDS, Row};
@@ -109,8 +112,10 @@ impl<'a> BatchEncoder<'a> {
         match (&numbered.record, self.predictor.last()) {
             (Record::Reading(reading), Some(last)) => {
                 let row = Row::of(reading);
-                self.predictor
-                    .write(&mut writer, &last, numbered.seq, &row)?;
+                match self.predictor.difference(&last, numbered.seq, &row) {
+                    Ok(bits) => writer.bytes(bits.bytes())?,
+                    Err(Full) => write_entry(&mut writer, numbered)?,
+                }
             }
             _ => write_entry(&mut writer, numbered)?,
         }
@@ -276,27 +281,39 @@ impl<'a> Entries<'a> {
     }
 
     fn read_entry(&mut self) -> Result<Entry<'a>, WireError> {
-        let opened = Opened::read(&mut self.reader)?;
-        let (numbered, unknown) = match self.predictor.last() {
-            Some(last) if !entry::is_absolute(opened.head) => self.read_delta(&opened, &last)?,
-            _ => opened.read_entry(&mut self.reader, self.extra)?,
+        let read = match self.predictor.last() {
+            Some(last) => self.read_difference(&last)?,
+            None => None,
+        };
+        let (numbered, unknown) = match read {
+            Some(read) => read,
+            None => Opened::read(&mut self.reader)?.read_entry(&mut self.reader, self.extra)?,
         };
         note(&mut self.predictor, &numbered);
         self.left -= 1;
         Ok(Entry { numbered, unknown })
     }
 
-    fn read_delta(
-        &mut self,
-        opened: &Opened,
-        last: &Row,
-    ) -> Result<(Numbered, &'a [u8]), WireError> {
-        let (seq, row) = self
-            .predictor
-            .read(&mut self.reader, opened, last, self.extra)?;
-        let record = Record::Reading(row.reading(opened.offset)?);
-        let unknown = read_unknown(&mut self.reader, self.extra)?;
-        Ok((Numbered { seq, record }, unknown))
+    /// The next entry, if it is a reading by difference: a byte string, in an array with the unknown
+    /// fields where there are any.
+    fn read_difference(&mut self, last: &Row) -> Result<Option<(Numbered, &'a [u8])>, WireError> {
+        let mut reader = self.reader.clone();
+        let at = reader.position();
+        let elements = match self.extra {
+            0 => 1,
+            _ => reader.array("entry", 1, ENTRY_MAX_ELEMENTS)?,
+        };
+        if !reader.is_bytes() {
+            return Ok(None);
+        }
+        expect_elements(at, elements, 1 + self.extra)?;
+        let bytes = reader.bytes("difference", BITS_MAX_BYTES)?;
+        let offset = reader.position() - bytes.len();
+        let (seq, row) = self.predictor.read(last, bytes, offset)?;
+        let record = Record::Reading(row.reading(offset)?);
+        let unknown = read_unknown(&mut reader, self.extra)?;
+        self.reader = reader;
+        Ok(Some((Numbered { seq, record }, unknown)))
     }
 }
 

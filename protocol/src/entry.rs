@@ -3,22 +3,22 @@
 //! Every kind but a following reading of a batch stands like this, and so does every record that is
 //! kept alone (journal, history).
 
+use crate::alarm::{ALARM_ELEMENTS, read_alarm, write_alarm};
 use crate::downlink::Settings;
 use crate::key::{RecordKey, Seq};
 use crate::reading::Reading;
 use crate::record::{
-    Alarm, AlarmKind, Anchor, BootRecord, Loss, LossReason, Numbered, Record, ResetCause,
-    SettingsRecord, Shock, TimeSource,
+    Anchor, BootRecord, Loss, LossReason, Numbered, Record, ResetCause, SettingsRecord, TimeSource,
 };
 use crate::row::{READING_FIELDS, Row, States, UPTIME, name};
-use crate::units::{MilliG, Unit, UptimeMs};
+use crate::units::{Unit, UptimeMs};
 use crate::wire::{Fault, Full, Reader, WireError, Writer, error};
 use crate::{WIRE_VERSION, message};
 
 /// Longest encoding of one record, in bytes. The longest is a reading with every value at its extreme.
 pub const RECORD_MAX_BYTES: usize = 112;
 
-/// Kinds as they stand first in an entry; -7 to -9 are free for later kinds.
+/// Kinds as they stand first in an entry; those below are free for later ones.
 const READING: i64 = -1;
 const ALARM: i64 = -2;
 const BOOT: i64 = -3;
@@ -26,29 +26,15 @@ const ANCHOR: i64 = -4;
 const SETTINGS: i64 = -5;
 const LOSS: i64 = -6;
 
+/// Elements of every entry: kind, seq, uptime.
+const KEYED_ELEMENTS: usize = 3;
+
 /// Elements of an entry by kind; a reading has four and one per value.
 const READING_BASE_ELEMENTS: usize = 4;
-const ALARM_ELEMENTS: usize = 10;
 const BOOT_ELEMENTS: usize = 9;
 const ANCHOR_ELEMENTS: usize = 7;
 const SETTINGS_ELEMENTS: usize = 3 + message::SETTINGS_FIELDS;
 const LOSS_ELEMENTS: usize = 11;
-const SHOCK_ELEMENTS: usize = 5;
-
-/// Alarm kinds in the order of their wire codes; the probe is an element of its own.
-const ALARM_KINDS: [AlarmKind; 11] = [
-    AlarmKind::TemperatureAbove(0),
-    AlarmKind::TemperatureBelow(0),
-    AlarmKind::HumidityAbove,
-    AlarmKind::HumidityBelow,
-    AlarmKind::Shock,
-    AlarmKind::FreeFall,
-    AlarmKind::Tilt,
-    AlarmKind::Light,
-    AlarmKind::Door,
-    AlarmKind::Battery,
-    AlarmKind::SensorFault,
-];
 
 /// Time sources in the order of their wire codes.
 const SOURCES: [TimeSource; 3] = [TimeSource::Gnss, TimeSource::ClockChip, TimeSource::Gateway];
@@ -115,7 +101,7 @@ pub(crate) fn write_entry(writer: &mut Writer<'_>, numbered: &Numbered) -> Resul
             write_row(writer, &row)
         }
         Record::Alarm(alarm) => {
-            open(ALARM, ALARM_ELEMENTS)?;
+            open(ALARM, KEYED_ELEMENTS + ALARM_ELEMENTS)?;
             write_alarm(writer, alarm)
         }
         Record::Boot(boot) => {
@@ -146,15 +132,15 @@ pub(crate) fn write_entry(writer: &mut Writer<'_>, numbered: &Numbered) -> Resul
 /// An entry whose array header and first element are read.
 pub(crate) struct Opened {
     /// Where the entry starts, in bytes.
-    pub(crate) offset: usize,
+    offset: usize,
     /// Its elements.
-    pub(crate) count: usize,
+    count: usize,
     /// The first of them.
-    pub(crate) head: i64,
+    head: i64,
 }
 
-/// Most elements of an entry: a following reading that lists everything, and unknown fields.
-const ENTRY_MAX_ELEMENTS: usize = 64;
+/// Most elements of an entry, with room for the unknown fields of a newer device.
+pub(crate) const ENTRY_MAX_ELEMENTS: usize = 64;
 
 impl Opened {
     /// Opens the next entry.
@@ -170,17 +156,8 @@ impl Opened {
     }
 
     /// The entry must have exactly `expected` elements.
-    pub(crate) fn expect(&self, expected: usize) -> Result<(), WireError> {
-        if self.count == expected {
-            return Ok(());
-        }
-        let (got, allowed) = (self.count as u64, expected as u64);
-        let fault = Fault::Count {
-            got,
-            min: allowed,
-            max: allowed,
-        };
-        Err(error("entry", self.offset, fault))
+    fn expect(&self, expected: usize) -> Result<(), WireError> {
+        expect_elements(self.offset, self.count, expected)
     }
 
     /// The rest of an absolute entry, and the bytes of the `extra` fields of a newer device.
@@ -189,7 +166,7 @@ impl Opened {
         reader: &mut Reader<'b>,
         extra: usize,
     ) -> Result<(Numbered, &'b [u8]), WireError> {
-        if !is_absolute(self.head) {
+        if !(LOSS..=READING).contains(&self.head) {
             let range = Fault::Range {
                 got: i128::from(self.head),
                 min: LOSS,
@@ -206,7 +183,10 @@ impl Opened {
                 unknown = read_unknown(reader, extra)?;
                 Record::Reading(row)
             }
-            ALARM => Record::Alarm(self.read_alarm(reader, uptime)?),
+            ALARM => {
+                self.expect(KEYED_ELEMENTS + ALARM_ELEMENTS)?;
+                Record::Alarm(read_alarm(reader, uptime)?)
+            }
             BOOT => Record::Boot(self.read_boot(reader, uptime)?),
             ANCHOR => Record::Anchor(self.read_anchor(reader, uptime)?),
             SETTINGS => {
@@ -238,19 +218,6 @@ impl Opened {
             row.values[field] = reader.any_int(name(field))?;
         }
         row.reading(self.offset)
-    }
-
-    fn read_alarm(&self, reader: &mut Reader<'_>, uptime: UptimeMs) -> Result<Alarm, WireError> {
-        self.expect(ALARM_ELEMENTS)?;
-        Ok(Alarm {
-            uptime,
-            kind: read_alarm_kind(reader)?,
-            limit: reader.i32("limit")?,
-            since: reader.unit("since")?,
-            extreme: reader.i32("extreme")?,
-            count: reader.u32("count")?,
-            shock: read_shock(reader)?,
-        })
     }
 
     fn read_boot(
@@ -293,9 +260,22 @@ impl Opened {
     }
 }
 
-/// Whether an entry with this first element stands absolute.
-pub(crate) const fn is_absolute(head: i64) -> bool {
-    head >= LOSS && head <= READING
+/// The entry at `offset` has `count` elements and must have exactly `expected`.
+pub(crate) fn expect_elements(
+    offset: usize,
+    count: usize,
+    expected: usize,
+) -> Result<(), WireError> {
+    if count == expected {
+        return Ok(());
+    }
+    let (got, allowed) = (count as u64, expected as u64);
+    let fault = Fault::Count {
+        got,
+        min: allowed,
+        max: allowed,
+    };
+    Err(error("entry", offset, fault))
 }
 
 /// The bytes of `extra` integers, kept as they are.
@@ -331,26 +311,6 @@ fn write_row(writer: &mut Writer<'_>, row: &Row) -> Result<(), Full> {
         .try_for_each(|field| writer.int(row.values[field]))
 }
 
-fn write_alarm(writer: &mut Writer<'_>, alarm: &Alarm) -> Result<(), Full> {
-    let (code, probe) = alarm_code(alarm.kind);
-    writer.int(code)?;
-    writer.int(probe)?;
-    writer.int(alarm.limit)?;
-    writer.unit(alarm.since)?;
-    writer.int(alarm.extreme)?;
-    writer.int(alarm.count)?;
-    let Some(shock) = &alarm.shock else {
-        return writer.array(0);
-    };
-    writer.array(SHOCK_ELEMENTS)?;
-    shock
-        .peak
-        .into_iter()
-        .try_for_each(|peak| writer.unit(peak))?;
-    writer.optional(shock.duration.map(Unit::raw))?;
-    writer.optional(shock.delta_v.map(Unit::raw))
-}
-
 fn write_boot(writer: &mut Writer<'_>, boot: &BootRecord) -> Result<(), Full> {
     writer.unit(boot.build_time)?;
     writer.optional(boot.previous_last.map(|seq| i64::from(seq.0)))?;
@@ -360,66 +320,11 @@ fn write_boot(writer: &mut Writer<'_>, boot: &BootRecord) -> Result<(), Full> {
         .try_for_each(|part| writer.int(part))
 }
 
-/// Code and probe of an alarm kind; 0 where there is no probe.
-const fn alarm_code(kind: AlarmKind) -> (u8, u8) {
-    match kind {
-        AlarmKind::TemperatureAbove(probe) => (0, probe),
-        AlarmKind::TemperatureBelow(probe) => (1, probe),
-        AlarmKind::HumidityAbove => (2, 0),
-        AlarmKind::HumidityBelow => (3, 0),
-        AlarmKind::Shock => (4, 0),
-        AlarmKind::FreeFall => (5, 0),
-        AlarmKind::Tilt => (6, 0),
-        AlarmKind::Light => (7, 0),
-        AlarmKind::Door => (8, 0),
-        AlarmKind::Battery => (9, 0),
-        AlarmKind::SensorFault => (10, 0),
-    }
-}
-
-fn read_alarm_kind(reader: &mut Reader<'_>) -> Result<AlarmKind, WireError> {
-    let kind = reader.choice("alarm kind", &ALARM_KINDS)?;
-    let probe_max = match kind {
-        AlarmKind::TemperatureAbove(_) | AlarmKind::TemperatureBelow(_) => u8::MAX,
-        _ => 0,
-    };
-    let probe = reader.narrow("probe", 0, i64::from(probe_max))?;
-    Ok(match kind {
-        AlarmKind::TemperatureAbove(_) => AlarmKind::TemperatureAbove(probe),
-        AlarmKind::TemperatureBelow(_) => AlarmKind::TemperatureBelow(probe),
-        other => other,
-    })
-}
-
-fn read_shock(reader: &mut Reader<'_>) -> Result<Option<Shock>, WireError> {
-    let at = reader.position();
-    match reader.array("shock", 0, SHOCK_ELEMENTS)? {
-        0 => Ok(None),
-        SHOCK_ELEMENTS => {
-            let peak: [MilliG; 3] = [
-                reader.unit("peak x")?,
-                reader.unit("peak y")?,
-                reader.unit("peak z")?,
-            ];
-            let duration = reader.optional("duration", |reader| reader.unit("duration"))?;
-            let delta_v = reader.optional("delta-v", |reader| reader.unit("delta-v"))?;
-            Ok(Some(Shock {
-                peak,
-                duration,
-                delta_v,
-            }))
-        }
-        got => {
-            let (got, max) = (got as u64, SHOCK_ELEMENTS as u64);
-            Err(error("shock", at, Fault::Count { got, min: max, max }))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::reading::{Battery, Door, FixQuality, Measured, Position};
+    use crate::record::{Alarm, AlarmKind, Shock};
     use crate::units::{Dbm, Latitude, Longitude};
 
     /// The value of a unit that takes most bytes.

@@ -4,13 +4,17 @@
 //! Nothing here allocates, and nothing here needs the standard library.
 #![cfg_attr(not(test), no_std)]
 
+mod alarm;
 pub mod batch;
+mod bits;
 mod delta;
 pub mod downlink;
 pub mod entry;
+mod fault;
 pub mod key;
 mod message;
 pub mod reading;
+mod reckoning;
 pub mod record;
 mod row;
 pub mod status;
@@ -20,3 +24,10 @@ pub mod wire;
 
 /// Version of the wire format: first element of every payload.
 pub const WIRE_VERSION: u8 = 1;
+
+#[cfg(test)]
+extern crate self as protocol;
+
+#[cfg(test)]
+#[path = "../tests/journey/mod.rs"]
+mod journey;

@@ -105,8 +105,11 @@ impl States {
     /// No sensor at all.
     pub(crate) const NONE: Self = Self(0);
 
+    /// Bits of the integer.
+    pub(crate) const BITS: u32 = 3 * SLOTS;
+
     /// Largest possible integer: every value present.
-    pub(crate) const MAX: i64 = (1 << (3 * SLOTS)) - 1;
+    pub(crate) const MAX: i64 = (1 << Self::BITS) - 1;
 
     /// The states of `raw`, read at `offset`.
     pub(crate) fn parse(raw: i64, offset: usize) -> Result<Self, WireError> {

@@ -1,108 +1,18 @@
-//! CBOR primitives with limits: definite arrays, shortest integers, one short text.
+//! CBOR primitives with limits: definite arrays, shortest integers, short byte strings and texts.
 //!
 //! Everything is written in the one canonical way (RFC 8949 section 4.2.1), and nothing else is
 //! accepted: a payload therefore has the same bytes from any CBOR library, and a length or count is
 //! compared with its limit before anything is done with it. Nesting is bounded by construction: the
 //! readers below never recurse, the deepest payload is batch / entry / optional / value.
 
-use core::fmt;
-
 use minicbor::data::Int;
 use minicbor::encode::write::Cursor;
 use minicbor::{Decoder, Encoder};
 
 use crate::WIRE_VERSION;
+pub(crate) use crate::fault::error;
+pub use crate::fault::{Fault, Full, WireError};
 use crate::units::Unit;
-
-/// The buffer has no room for the value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("encode: buffer is full")
-    }
-}
-
-impl core::error::Error for Full {}
-
-/// Why a payload was refused: which element, where, and what would have been allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WireError {
-    /// The element, by its name in `wire.cddl`.
-    pub what: &'static str,
-    /// Offset of the element in the payload, in bytes.
-    pub offset: usize,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
-
-/// What is wrong with an element of a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The payload ends inside it.
-    Truncated,
-    /// Another CBOR type, or no CBOR at all.
-    Kind {
-        /// The type that belongs here.
-        expected: &'static str,
-    },
-    /// An integer or length in more bytes than it needs.
-    NotShortest,
-    /// An array with too few or too many elements.
-    Count {
-        /// Elements of the array.
-        got: u64,
-        /// Fewest allowed.
-        min: u64,
-        /// Most allowed.
-        max: u64,
-    },
-    /// An integer outside its range.
-    Range {
-        /// The integer.
-        got: i128,
-        /// Smallest allowed.
-        min: i64,
-        /// Largest allowed.
-        max: i64,
-    },
-    /// Text or payload longer than allowed.
-    TooLong {
-        /// Its length in bytes.
-        got: u64,
-        /// Most allowed, in bytes.
-        max: u64,
-    },
-    /// Text that is not UTF-8.
-    NotText,
-    /// A change of a value that is stated to be missing.
-    NotPresent,
-    /// Bytes after the end of the payload's array.
-    Trailing {
-        /// How many.
-        bytes: usize,
-    },
-}
-
-impl fmt::Display for WireError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "decode {} at byte {}: ", self.what, self.offset)?;
-        match self.fault {
-            Fault::Truncated => f.write_str("payload ends inside it"),
-            Fault::Kind { expected } => write!(f, "expected {expected}"),
-            Fault::NotShortest => f.write_str("not in its shortest form"),
-            Fault::Count { got, min, max } => write!(f, "{got} elements, allowed {min} to {max}"),
-            Fault::Range { got, min, max } => write!(f, "{got}, allowed {min} to {max}"),
-            Fault::TooLong { got, max } => write!(f, "{got} bytes long, allowed {max}"),
-            Fault::NotText => f.write_str("text is not UTF-8"),
-            Fault::NotPresent => f.write_str("changes although it is stated to be missing"),
-            Fault::Trailing { bytes } => write!(f, "{bytes} bytes after the end"),
-        }
-    }
-}
-
-impl core::error::Error for WireError {}
 
 /// Writes canonical CBOR into a borrowed buffer.
 pub(crate) struct Writer<'a>(Encoder<Cursor<&'a mut [u8]>>);
@@ -141,6 +51,11 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// A byte string.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.0.bytes(bytes).map(drop).map_err(|_| Full)
+    }
+
     /// A text.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Full> {
         self.0.str(text).map(drop).map_err(|_| Full)
@@ -153,6 +68,7 @@ pub(crate) struct Reader<'b>(Decoder<'b>);
 
 /// Major types of CBOR (RFC 8949 section 3.1).
 const MAJOR_NEGATIVE: u8 = 1;
+const MAJOR_BYTES: u8 = 2;
 const MAJOR_TEXT: u8 = 3;
 const MAJOR_ARRAY: u8 = 4;
 
@@ -316,18 +232,27 @@ impl<'b> Reader<'b> {
         }
     }
 
+    /// Whether the next element is a byte string.
+    pub(crate) fn is_bytes(&self) -> bool {
+        let first = self.0.input().get(self.position());
+        first.is_some_and(|first| first >> 5 == MAJOR_BYTES)
+    }
+
+    /// A byte string of at most `max` bytes.
+    pub(crate) fn bytes(&mut self, what: &'static str, max: usize) -> Result<&'b [u8], WireError> {
+        let expected = "byte string of definite length";
+        let at = self.expect_major(what, MAJOR_BYTES..=MAJOR_BYTES, expected)?;
+        let bytes = self.0.bytes();
+        let bytes = bytes.map_err(|error| fault_of(what, at, expected, &error))?;
+        self.check_string(what, at, bytes.len(), max)?;
+        Ok(bytes)
+    }
+
     /// A text of at most `max` bytes.
     pub(crate) fn text(&mut self, what: &'static str, max: usize) -> Result<&'b str, WireError> {
         let at = self.expect_major(what, MAJOR_TEXT..=MAJOR_TEXT, "text")?;
         let text = self.0.str().map_err(|error| text_fault(what, at, &error))?;
-        self.check_shortest_text(what, at, text)?;
-        if text.len() > max {
-            let too_long = Fault::TooLong {
-                got: text.len() as u64,
-                max: max as u64,
-            };
-            return Err(error(what, at, too_long));
-        }
+        self.check_string(what, at, text.len(), max)?;
         Ok(text)
     }
 
@@ -374,18 +299,23 @@ impl<'b> Reader<'b> {
         Err(error(what, at, Fault::NotShortest))
     }
 
-    fn check_shortest_text(
+    /// A string of `length` bytes with its head, read from `at`.
+    fn check_string(
         &self,
         what: &'static str,
         at: usize,
-        text: &str,
+        length: usize,
+        max: usize,
     ) -> Result<(), WireError> {
-        let length = text.len() as u64;
-        // A text in pieces (indefinite length) is refused by the decoder: its pieces are not one slice.
-        if self.position() - at == head_bytes(length) + text.len() {
-            return Ok(());
+        let (got, max) = (length as u64, max as u64);
+        // A string in pieces (indefinite length) is refused by the decoder: its pieces are not one slice.
+        if self.position() - at != head_bytes(got) + length {
+            return Err(error(what, at, Fault::NotShortest));
         }
-        Err(error(what, at, Fault::NotShortest))
+        if got > max {
+            return Err(error(what, at, Fault::TooLong { got, max }));
+        }
+        Ok(())
     }
 }
 
@@ -401,15 +331,6 @@ pub(crate) fn unit_in_range<T: Unit>(
         max: T::MAX,
     };
     T::from_raw(value).ok_or(error(what, offset, range))
-}
-
-/// Shorthand for an error.
-pub(crate) const fn error(what: &'static str, offset: usize, fault: Fault) -> WireError {
-    WireError {
-        what,
-        offset,
-        fault,
-    }
 }
 
 /// Bytes of the shortest head (RFC 8949 section 3) that carries `value`.

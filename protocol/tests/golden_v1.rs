@@ -262,13 +262,28 @@ fn ints(values: &[i64]) -> Value {
     Value::Array(values.iter().map(|value| Value::from(*value)).collect())
 }
 
+/// Bytes of binary digits.
+fn bytes_of(bits: &str) -> Vec<u8> {
+    let digits: Vec<char> = bits.chars().filter(|digit| *digit != ' ').collect();
+    digits
+        .chunks(8)
+        .map(|byte| u8::from_str_radix(&byte.iter().collect::<String>(), 2).unwrap())
+        .collect()
+}
+
 #[test]
 fn a_batch_built_by_hand_from_the_specification_decodes_with_unknown_fields_kept() {
     // states: temperature 0 present (7 in bits 3 to 5), everything else not fitted.
     let absolute = ints(&[-1, 40, 60_000, 7 << 3, 400, 111, -5]);
-    // The next by difference: uptime is expected at 60000 + 0, so it is listed with 60000 (group of
-    // three ones at bit 14); temperature +2 is zigzag 4. Mask bit 0: seq is one further on.
-    let delta = ints(&[-9 - 1, (7 << 14) | 4, 1, 60_000, 112, -6]);
+    // The next by difference, bit by bit: 0, something is unusual; 011, seq is one further on; 0,
+    // states as before; uptime 60000 more than 60000 + 0: zigzag 120000, plus 2^3, in order 3;
+    // temperature +2: zigzag 4, plus 2^3; one bit to fill the byte.
+    let bits = "0 011 0 0000000000000 11101010011001000 1100 0";
+    let delta = Value::Array(vec![
+        Value::Bytes(bytes_of(bits)),
+        Value::from(112),
+        Value::from(-6),
+    ]);
     let payload = Value::Array(vec![
         Value::from(1),
         Value::from(EPOCH),
@@ -333,11 +348,11 @@ fn frozen_records_and_batches_decode_to_what_they_were_made_from() {
 const GOLDEN: &[(&str, &str)] = &[
     (
         "batch",
-        "8a011b0123456789abcdef11811901f41490201901f41a0036ee801a0001ffff1a1cea65803a05920994182d18ea1857010b0039019e190f4818533856821b08ca05dc0005c00419ea608a211901f61a0036ee80010238311a002dc6c039019e0380811a00040004842b04061a00018ffa",
+        "8a011b0123456789abcdef11811901f41490201901f41a0036ee801a0001ffff1a1cea65803a05920994182d18ea1857010b0039019e190f48185338564c8003a991283a0405abf79c908a211901f61a0036ee80010238311a002dc6c039019e038049c4a0e73016c94e7240480d80000c7fd46490",
     ),
     (
         "batch, older boot pending",
-        "8a011b0123456789abcdef11831b0123456789abcdef101901f41490201901f41a0036ee801a0001ffff1a1cea65803a05920994182d18ea1857010b0039019e190f4818533856821b08ca05dc0005c00419ea608a211901f61a0036ee80010238311a002dc6c039019e0380811a00040004842b04061a00018ffa",
+        "8a011b0123456789abcdef11831b0123456789abcdef101901f41490201901f41a0036ee801a0001ffff1a1cea65803a05920994182d18ea1857010b0039019e190f48185338564c8003a991283a0405abf79c908a211901f61a0036ee80010238311a002dc6c039019e038049c4a0e73016c94e7240480d80000c7fd46490",
     ),
     (
         "reading",
