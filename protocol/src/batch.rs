@@ -4,9 +4,9 @@
 //! [version, epoch, boot, oldest pending, fields per reading, entry, entry, ...]
 //! ```
 //!
-//! The first reading stands absolute, the following ones by difference (see `delta`); alarms and the
-//! keyed statements of the device may stand between them, absolute. `oldest pending` is `[seq]` when
-//! it is of the same epoch and boot, else `[epoch, boot, seq]`.
+//! The first reading stands absolute, the following ones by difference (see `delta`) where that fits.
+//! Alarms and the keyed statements of the device may stand between them, absolute. `oldest pending`
+//! is `[seq]` when it is of the same epoch and boot, else `[epoch, boot, seq]`.
 
 use crate::WIRE_VERSION;
 use crate::bits::BITS_MAX_BYTES;

@@ -1,6 +1,6 @@
 //! A truck on the road, minute by minute, with the noise of its sensors.
 //!
-//! Widths of the wire are fitted on the journeys of [`TUNING`]; [`HELD_OUT`] is for judging them.
+//! The codes of the wire are fitted on the journeys of [`TUNING`] and judged on others.
 
 use core::ops::Range;
 
@@ -17,7 +17,7 @@ use rand_pcg::Pcg64Mcg;
 /// Readings of one batch.
 pub(crate) const READINGS: usize = 20;
 
-/// Seeds on which the orders of the wire were fitted.
+/// Seeds on which the orders of the codes were fitted; those that judge are in `tests/size.rs`.
 pub(crate) const TUNING: Range<u64> = 0..1_000;
 
 /// Interval of readings, in ms.
