@@ -48,8 +48,7 @@ use crate::mqtt::port::Ports;
 use crate::receipt::Publication;
 use crate::store::{Store, StoreError, outbox};
 
-/// Name of the store's folder in the data folder.
-pub const STORE_FOLDER: &str = "store";
+pub use crate::config::STORE_FOLDER;
 /// How far the gateway's clock may be off, as told to devices: what a clock set over a bad link keeps.
 const TIME_UNCERTAINTY: Milliseconds = Milliseconds::saturating(1_000);
 /// Stored sessions per connection allowed: trackers away from the depot keep theirs.

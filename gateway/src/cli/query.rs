@@ -11,11 +11,10 @@ use thiserror::Error;
 use super::format::{Format, Writer};
 use super::output::{self, Output};
 use super::{Exit, complain};
-use crate::config::{Config, DataFolder, Faults};
+use crate::config::{Config, DataFolder, Faults, STORE_FOLDER};
 use crate::control::{
     Client, ClientError, Desk, DeskError, EVENT_COLUMNS, READING_COLUMNS, Request, Row,
 };
-use crate::pipeline::STORE_FOLDER;
 use crate::store::{Store, StoreError};
 
 /// Where the gateway's data is.
@@ -70,10 +69,10 @@ enum What {
     Events,
 }
 
-/// Copy the store to a new folder, while the gateway runs or not.
+/// Copy the store to a new data folder, while the gateway runs or not.
 #[derive(Args, Debug)]
 pub(super) struct Backup {
-    /// Folder to make; it must not be there
+    /// Data folder to make; it must not be there
     #[arg(value_name = "DIR")]
     to: PathBuf,
     #[command(flatten)]
@@ -240,6 +239,16 @@ fn open(config: &Config, data: &Path) -> Result<Desk, QueryError> {
             .collect(),
         running: None,
     })
+}
+
+/// A fact for people: its name, its value, and what it belongs to.
+fn fact(row: &Row) -> String {
+    let words = row.iter().map(|(name, value)| match name {
+        "name" => format!("{:<28}", plain(value)),
+        "value" => plain(value),
+        other => format!("{other}={}", plain(value)),
+    });
+    words.collect::<Vec<_>>().join("  ")
 }
 
 /// An event for people.

@@ -23,7 +23,7 @@ use chrono_tz::Tz;
 pub use fault::{Fault, Faults, Place, Problem};
 pub use manual::{manual, sample};
 pub use passwords::{Passwords, PasswordsError};
-pub use path::{DataFolder, SecretFile};
+pub use path::{DataFolder, STORE_FOLDER, SecretFile};
 pub use sink::{MqttTarget, MqttVersion, Sink, SinkKind};
 pub use value::{Bytes, Name, TopicName};
 

@@ -18,6 +18,9 @@ impl Setting for PathBuf {
     }
 }
 
+/// Name of the store's folder in the data folder.
+pub const STORE_FOLDER: &str = "store";
+
 /// The folder that holds everything the gateway stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataFolder(PathBuf);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::row::Row;
 use super::{Request, episode, export};
 use crate::clock::monotonic;
+use crate::config::STORE_FOLDER;
 use crate::fold::posted::Posted;
 use crate::store::{Store, StoreError, history, outbox, view};
 
@@ -70,6 +71,14 @@ pub enum DeskError {
     Lagging {
         /// Commits not yet folded.
         behind: u64,
+    },
+    /// The folder of a backup cannot be made.
+    #[error("backup: make folder {}: {source}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
     },
     /// A backup goes to a place every process means alike.
     #[error("backup: path {path} is not absolute")]
@@ -196,7 +205,16 @@ impl Desk {
             let path = to.display().to_string();
             return Err(DeskError::Relative { path });
         }
-        self.store.backup(to)?;
+        let made = std::fs::create_dir(to);
+        made.map_err(|source| DeskError::Folder {
+            path: to.to_owned(),
+            source,
+        })?;
+        if let Err(error) = self.store.backup(&to.join(STORE_FOLDER)) {
+            // Leaves the folder alone when something stands in it by now.
+            let _ = std::fs::remove_dir(to);
+            return Err(error.into());
+        }
         let _ = emit(fact("backup", to.display().to_string()));
         Ok(1)
     }

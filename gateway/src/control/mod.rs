@@ -66,7 +66,7 @@ pub enum Request {
     ExportEvents,
     /// Copy the store while it is in use.
     Backup {
-        /// Absolute path of a folder that does not exist.
+        /// Absolute path of a data folder that does not exist.
         to: PathBuf,
     },
 }

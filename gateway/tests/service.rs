@@ -1,0 +1,129 @@
+//! The binary as a service: it runs, answers commands, stops in good order, and its store answers after.
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn supercargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_supercargo"));
+    command.args(arguments);
+    command
+}
+
+/// Run a command that ends by itself; its output, its messages and its exit code.
+fn ask(arguments: &[&str]) -> (String, String, Option<i32>) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = supercargo(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(stdout), text(stderr), status.code())
+}
+
+/// A gateway that has said it is ready, its log, and where it serves HTTP.
+fn start(config: &str, data: &Path) -> (Child, BufReader<ChildStderr>, String) {
+    let data = format!("gateway.data={}", data.display());
+    let sets = [
+        "mqtt.listen=127.0.0.1:0",
+        "http.listen=127.0.0.1:0",
+        "log.format=json",
+        &data,
+    ];
+    let mut command = supercargo(&["run", "--config", config]);
+    for set in sets {
+        command.args(["--set", set]);
+    }
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    loop {
+        let mut line = String::new();
+        assert_ne!(
+            log.read_line(&mut line).unwrap(),
+            0,
+            "the gateway ended: {:?}",
+            child.wait()
+        );
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if line["message"] == "gateway ready" {
+            return (child, log, line["http"].as_str().unwrap().to_owned());
+        }
+    }
+}
+
+#[test]
+fn a_gateway_answers_commands_stops_on_sigterm_and_its_store_answers_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (depot, data, copy) = (path("depot"), path("data"), path("copy"));
+    assert_eq!(ask(&["init", &depot]).2, Some(0));
+    let config = format!("{depot}/supercargo.toml");
+    assert_eq!(ask(&["check", &config]).2, Some(0));
+
+    let (mut gateway, mut log, http) = start(&config, Path::new(&data));
+    let mut stream = TcpStream::connect(http).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("ready\n"), "{answer}");
+
+    let (rows, said, code) = ask(&["status", "--json", "--data", &data]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("asking the gateway that runs on"), "{said}");
+    assert!(
+        rows.contains("{\"name\":\"running\",\"value\":true}\n"),
+        "{rows}"
+    );
+    assert_eq!(ask(&["export", "readings", "--data", &data]).0, "");
+    assert_eq!(ask(&["backup", &copy, "--data", &data]).2, Some(0));
+    let (_, said, code) = ask(&["backup", &copy, "--data", &data]);
+    assert!(code == Some(3) && said.contains("File exists"), "{said}");
+
+    let process = Pid::from_child(&gateway);
+    kill_process(process, Signal::TERM).unwrap();
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(gateway.wait().unwrap().code(), Some(0), "{rest}");
+    assert!(rest.contains("SIGTERM"), "{rest}");
+
+    for folder in [&data, &copy] {
+        let (rows, said, code) = ask(&["status", "--json", "--data", folder]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("no gateway runs on"), "{said}");
+        assert!(
+            rows.contains("{\"name\":\"running\",\"value\":false}\n"),
+            "{rows}"
+        );
+    }
+}
+
+#[test]
+fn exit_codes_tell_configuration_from_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.toml").display().to_string();
+    std::fs::write(&file, "[mqtt]\nkeep_alive_max = 90\n").unwrap();
+    for command in [
+        vec!["check", &file],
+        vec!["run", "--config", &file],
+        vec!["bogus"],
+    ] {
+        assert_eq!(ask(&command).2, Some(2), "{command:?}");
+    }
+    let (rows, _, _) = ask(&["--json", "check", &file]);
+    let row: Value = serde_json::from_str(&rows).unwrap();
+    assert_eq!(
+        (&row["line"], &row["key"]),
+        (&2.into(), &"mqtt.keep_alive_max".into())
+    );
+    let empty = folder.path().display().to_string();
+    let (_, said, code) = ask(&["status", "--data", &empty]);
+    assert!(
+        code == Some(3) && said.contains("there is no store in"),
+        "{said}"
+    );
+}
