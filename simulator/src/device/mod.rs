@@ -10,6 +10,7 @@ pub mod modem;
 pub mod network;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firmware::port::{Board, DOWNLINK_MAX_BYTES, LinkEvent};
 use firmware::tracker::{Burst, Config, Counters, Input, Tracker};
@@ -21,6 +22,7 @@ use protocol::units::{
     CentiCelsius, MilliG, MillimetresPerSecond, Milliseconds, Percent, UptimeMs, UtcMs,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::EventClock;
 use crate::world::goods::{BURST_PRE_TRIGGER, BURST_RATE_HZ, Impact};
@@ -39,6 +41,18 @@ pub const BUILD_TIME: UtcMs = UtcMs::saturating(1_767_571_200_000);
 
 /// Steps of event time between two looks at link and orders, so that catching up starves nobody.
 const STEPS_PER_TURN: u32 = 32;
+
+/// Records queued or in flight at which a device with reception lets event time wait for the wall,
+/// which then is what is slow: two full batches. What is left of the firmware's queue of 256 holds three
+/// hours on the road without radio.
+const HOLD_RECORDS: u64 = 40;
+
+/// How long it waits in the same way for a link while it has none: connecting takes wall time too. Then
+/// it goes on, so that an outage of the gateway costs records as it would in the field.
+const LINK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a waiting device looks up, in case patience has ended.
+const HOLD_LOOK: Duration = Duration::from_millis(100);
 
 /// Version of the settings a depot gives a tracker when it is attached.
 pub(crate) const DEPOT_SETTINGS_VERSION: u32 = 1;
@@ -133,6 +147,17 @@ fn whole(value: f64) -> i64 {
     value.round() as i64
 }
 
+/// How far a device has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Everything that is due is done.
+    CaughtUp,
+    /// There is more to do at once.
+    Busy,
+    /// There is more to do once the link has confirmed some of what it has.
+    Held,
+}
+
 struct Driver {
     world: Arc<World>,
     index: usize,
@@ -146,6 +171,8 @@ struct Driver {
     next_epoch: UptimeMs,
     impacts_felt: usize,
     flushed: bool,
+    /// When the link was lost, or could first be made.
+    linkless_since: Instant,
 }
 
 impl Driver {
@@ -176,6 +203,7 @@ impl Driver {
             next_epoch: now,
             impacts_felt: 0,
             flushed: false,
+            linkless_since: Instant::now(),
         }
     }
 
@@ -186,20 +214,22 @@ impl Driver {
                 self.tracker.handle(Input::Stop, self.now);
                 return;
             }
-            let caught_up = self.catch_up(order);
-            self.tell(order, caught_up);
+            let progress = self.catch_up(order);
+            self.tell(order, progress);
+            let waiting = progress == Progress::CaughtUp && order == Order::Run;
             let wait = self.clock.wait_until(self.utc(self.next()));
             tokio::select! {
                 event = self.wire.recv() => self.hear(&event),
                 changed = orders.changed() => if changed.is_err() { return },
-                () = tokio::task::yield_now(), if !caught_up => {}
-                () = tokio::time::sleep(wait), if caught_up && order == Order::Run => {}
+                () = tokio::task::yield_now(), if progress == Progress::Busy => {}
+                () = tokio::time::sleep(HOLD_LOOK), if progress == Progress::Held => {}
+                () = tokio::time::sleep(wait), if waiting => {}
             }
         }
     }
 
-    /// Do what is due, up to a bound of steps; returns whether all of it is done.
-    fn catch_up(&mut self, order: Order) -> bool {
+    /// Do what is due, up to a bound of steps.
+    fn catch_up(&mut self, order: Order) -> Progress {
         let target = match order {
             Order::Freeze(at) => self.uptime(at),
             Order::Run | Order::Stop => self.uptime(self.clock.now()),
@@ -209,11 +239,21 @@ impl Driver {
             if next > target {
                 self.now = self.now.max(target);
                 self.flush_once(order);
-                return true;
+                return Progress::CaughtUp;
+            }
+            if self.is_held() {
+                return Progress::Held;
             }
             self.step(next);
         }
-        false
+        Progress::Busy
+    }
+
+    fn is_held(&self) -> bool {
+        let connected = self.report.borrow().connected;
+        let connecting = self.linkless_since.elapsed() < LINK_PATIENCE;
+        let linked = *self.radio.borrow() && (connected || connecting);
+        linked && self.tracker.counters().records.pending >= HOLD_RECORDS
     }
 
     /// Event time stands still: coverage is back and everything is published at once.
@@ -249,8 +289,12 @@ impl Driver {
         let truth = &world.trackers[self.index];
         let at_s = second_at(truth, at);
         let reception = !truth.radio_off.iter().any(|off| off.contains(at_s));
-        self.radio
+        let changed = self
+            .radio
             .send_if_modified(|now| std::mem::replace(now, reception) != reception);
+        if changed {
+            self.linkless_since = Instant::now();
+        }
         let sampling = self.tracker.next_deadline() <= at;
         if sampling || self.next_epoch <= at {
             let sentences = world.sentences(truth, at_s);
@@ -273,6 +317,9 @@ impl Driver {
 
     fn hear(&mut self, event: &LinkEvent) {
         let now = self.utc(self.now);
+        if matches!(event, LinkEvent::Down(_)) && self.report.borrow().connected {
+            self.linkless_since = Instant::now();
+        }
         self.report.send_modify(|report| match event {
             LinkEvent::Up(_) => report.connected = true,
             LinkEvent::Down(_) => report.connected = false,
@@ -283,11 +330,12 @@ impl Driver {
         self.publish();
     }
 
-    fn tell(&self, order: Order, caught_up: bool) {
+    fn tell(&self, order: Order, progress: Progress) {
         let counters = self.tracker.counters();
         let frozen = matches!(order, Order::Freeze(_));
         self.report.send_modify(|report| {
             report.counters = counters;
+            let caught_up = progress == Progress::CaughtUp;
             report.drained = frozen && caught_up && counters.records.pending == 0;
         });
     }
