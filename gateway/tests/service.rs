@@ -1,5 +1,6 @@
 //! The binary as a service: it runs, answers commands, stops in good order, and its store answers after.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -26,8 +27,22 @@ fn ask(arguments: &[&str]) -> (String, String, Option<i32>) {
     (text(stdout), text(stderr), status.code())
 }
 
-/// A gateway that has said it is ready, its log, and where it serves HTTP.
-fn start(config: &str, data: &Path) -> (Child, BufReader<ChildStderr>, String) {
+/// A gateway that has said it is ready.
+struct Gateway {
+    process: Child,
+    log: BufReader<ChildStderr>,
+    http: String,
+}
+
+impl Drop for Gateway {
+    /// A test that fails leaves no gateway behind; one that was waited for is gone already.
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn start(config: &str, data: &Path) -> Gateway {
     let data = format!("gateway.data={}", data.display());
     let sets = [
         "mqtt.listen=127.0.0.1:0",
@@ -39,21 +54,23 @@ fn start(config: &str, data: &Path) -> (Child, BufReader<ChildStderr>, String) {
     for set in sets {
         command.args(["--set", set]);
     }
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    loop {
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(process.stderr.take().unwrap());
+    let mut gateway = Gateway {
+        process,
+        log,
+        http: String::new(),
+    };
+    while gateway.http.is_empty() {
         let mut line = String::new();
-        assert_ne!(
-            log.read_line(&mut line).unwrap(),
-            0,
-            "the gateway ended: {:?}",
-            child.wait()
-        );
+        let read = gateway.log.read_line(&mut line).unwrap();
+        assert_ne!(read, 0, "the gateway ended before it was ready");
         let line: Value = serde_json::from_str(&line).unwrap();
         if line["message"] == "gateway ready" {
-            return (child, log, line["http"].as_str().unwrap().to_owned());
+            gateway.http = line["http"].as_str().unwrap().to_owned();
         }
     }
+    gateway
 }
 
 #[test]
@@ -65,8 +82,8 @@ fn a_gateway_answers_commands_stops_on_sigterm_and_its_store_answers_after() {
     let config = format!("{depot}/supercargo.toml");
     assert_eq!(ask(&["check", &config]).2, Some(0));
 
-    let (mut gateway, mut log, http) = start(&config, Path::new(&data));
-    let mut stream = TcpStream::connect(http).unwrap();
+    let mut gateway = start(&config, Path::new(&data));
+    let mut stream = TcpStream::connect(&gateway.http).unwrap();
     stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -84,11 +101,11 @@ fn a_gateway_answers_commands_stops_on_sigterm_and_its_store_answers_after() {
     let (_, said, code) = ask(&["backup", &copy, "--data", &data]);
     assert!(code == Some(3) && said.contains("File exists"), "{said}");
 
-    let process = Pid::from_child(&gateway);
+    let process = Pid::from_child(&gateway.process);
     kill_process(process, Signal::TERM).unwrap();
     let mut rest = String::new();
-    log.read_to_string(&mut rest).unwrap();
-    assert_eq!(gateway.wait().unwrap().code(), Some(0), "{rest}");
+    gateway.log.read_to_string(&mut rest).unwrap();
+    assert_eq!(gateway.process.wait().unwrap().code(), Some(0), "{rest}");
     assert!(rest.contains("SIGTERM"), "{rest}");
 
     for folder in [&data, &copy] {

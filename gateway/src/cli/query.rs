@@ -110,12 +110,8 @@ impl QueryError {
 }
 
 pub(super) fn status(asked: &Status, output: &Output) -> Exit {
-    let text = |row: &Row| {
-        let members: Vec<_> = row.iter().map(|(_, value)| plain(value)).collect();
-        members.join("  ")
-    };
     done(ask(&asked.place, &Request::Status, |row| {
-        output.row(&row, text)
+        output.row(&row, fact)
     }))
 }
 
