@@ -158,6 +158,9 @@ fn silence(notes: &mut Notes<'_>, dark: &Interval) {
 
 /// A sleeping tracker leaves its goods unobserved; known with the first reading after it.
 fn gap(notes: &mut Notes<'_>, asleep: &Interval) {
+    if notes.until_s < asleep.to_s {
+        return;
+    }
     let why = format!("its tracker sleeps for {:.0} min", asleep.length_s() / 60.0);
     if asleep.length_s() + 2.0 * RESTING_INTERVAL_S < GAP_MAX_S {
         notes.near_miss("EX_DATA_GAP", asleep.from_s, why);
