@@ -2,6 +2,9 @@
 //!
 //! Stopped means: within [`STOP_RADIUS_M`] of one place for [`STOP_AFTER_MS`]. A gap between fixes above
 //! [`GAP_MAX_MS`] is stop, unknown, move; the stop before it does not go on.
+//!
+//! The place is that of the first fix that stands: one taken while still rolling in may lie almost
+//! [`STOP_RADIUS_M`] away, and noise at the edge of that circle would end the stop again and again.
 
 use super::distance;
 use super::fix::Fix;
@@ -33,7 +36,8 @@ impl Motion {
         let away = self
             .base
             .is_some_and(|base| distance::between_m(base.point, fix.point) > STOP_RADIUS_M);
-        if gap || away || self.base.is_none() {
+        let halted = self.base.is_none_or(|base| base.moving && !fix.moving);
+        if gap || away || halted {
             self.base = Some(*fix);
         }
         self.last = Some(*fix);
@@ -85,6 +89,22 @@ mod tests {
         assert!(motion.stopped_since(&rig::stamp(180)).is_some());
         assert!(motion.observe(&fix(201.0, 200)));
         assert!(motion.stopped_since(&rig::stamp(379)).is_none());
+    }
+
+    #[test]
+    fn a_stop_begins_with_the_first_fix_that_stands_not_while_rolling_in() {
+        let mut motion = Motion::default();
+        let rolling = Fix {
+            moving: true,
+            ..fix(0.0, 0)
+        };
+        motion.observe(&rolling);
+        // The dock is 199 m on; noise of 3 m must not end the stop.
+        for (north_m, s) in [(199.0, 60), (202.0, 360), (198.0, 660), (201.0, 960)] {
+            assert!(!motion.observe(&fix(north_m, s)));
+        }
+        let since = motion.stopped_since(&rig::stamp(960)).unwrap();
+        assert_eq!(since.at, rig::stamp(60));
     }
 
     #[test]
