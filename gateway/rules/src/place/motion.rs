@@ -3,11 +3,13 @@
 //! Stopped means: within [`STOP_RADIUS_M`] of one place for [`STOP_AFTER_MS`]. A gap between fixes above
 //! [`GAP_MAX_MS`] is stop, unknown, move; the stop before it does not go on.
 //!
-//! The place is that of the first fix that stands: one taken while still rolling in may lie almost
-//! [`STOP_RADIUS_M`] away, and noise at the edge of that circle would end the stop again and again.
+//! A stop begins with its first fix. Its middle becomes the first fix that stands: the one before, taken
+//! while rolling in, may lie almost [`STOP_RADIUS_M`] away, and noise at the edge of that circle would
+//! end the stop again and again.
 
 use super::distance;
 use super::fix::Fix;
+use crate::plan::fence::LatLon;
 use crate::timeline::Stamp;
 
 /// How far a standing tracker may seem to wander, in metres: noise and manoeuvring at a dock.
@@ -24,6 +26,8 @@ pub const GAP_MAX_MS: i64 = 3_600_000;
 pub struct Motion {
     /// First fix of the present place.
     base: Option<Fix>,
+    /// Middle of it, once a fix stood.
+    middle: Option<LatLon>,
     last: Option<Fix>,
 }
 
@@ -35,10 +39,14 @@ impl Motion {
             .is_some_and(|last| fix.at.since_ms(&last.at) > GAP_MAX_MS);
         let away = self
             .base
-            .is_some_and(|base| distance::between_m(base.point, fix.point) > STOP_RADIUS_M);
-        let halted = self.base.is_none_or(|base| base.moving && !fix.moving);
-        if gap || away || halted {
+            .map(|base| self.middle.unwrap_or(base.point))
+            .is_some_and(|middle| distance::between_m(middle, fix.point) > STOP_RADIUS_M);
+        if gap || away || self.base.is_none() {
             self.base = Some(*fix);
+            self.middle = None;
+        }
+        if self.middle.is_none() && !fix.moving {
+            self.middle = Some(fix.point);
         }
         self.last = Some(*fix);
         away
@@ -65,7 +73,6 @@ mod tests {
     use protocol::key::RecordKey;
 
     use super::*;
-    use crate::plan::fence::LatLon;
     use crate::rig;
 
     fn fix(north_m: f64, s: i64) -> Fix {
@@ -92,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_begins_with_the_first_fix_that_stands_not_while_rolling_in() {
+    fn noise_around_a_dock_does_not_end_a_stop_that_began_while_rolling_in() {
         let mut motion = Motion::default();
         let rolling = Fix {
             moving: true,
@@ -104,7 +111,7 @@ mod tests {
             assert!(!motion.observe(&fix(north_m, s)));
         }
         let since = motion.stopped_since(&rig::stamp(960)).unwrap();
-        assert_eq!(since.at, rig::stamp(60));
+        assert_eq!(since.at, rig::stamp(0));
     }
 
     #[test]
