@@ -3,6 +3,7 @@
 //! Only text is shared: the simulator does not know the rules, so that its expectations are a second
 //! opinion.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::world::fence::Fence;
@@ -20,10 +21,12 @@ pub fn plan_toml(world: &World) -> String {
     for cargo in Cargo::ALL {
         text.push_str(&profile(cargo));
     }
+    let stops = world.shipments.iter().flat_map(|shipment| &shipment.stops);
+    let places: BTreeMap<&str, &Stop> = stops.map(|stop| (stop.fence_id.as_str(), stop)).collect();
+    for stop in places.into_values() {
+        text.push_str(&fence(stop));
+    }
     for shipment in &world.shipments {
-        for stop in &shipment.stops {
-            text.push_str(&fence(shipment, stop));
-        }
         text.push_str(&shipment_table(world, shipment));
     }
     text
@@ -48,10 +51,10 @@ fn limit(limit: &Limit) -> String {
     )
 }
 
-fn fence(shipment: &Shipment, stop: &Stop) -> String {
+fn fence(stop: &Stop) -> String {
     let mut text = format!(
         "\n[[fence]]\nid = \"{}\"\nname = {}\n",
-        fence_id(shipment, stop),
+        stop.fence_id,
         quoted(&stop.name)
     );
     // Writing to a String cannot fail.
@@ -68,10 +71,6 @@ fn fence(shipment: &Shipment, stop: &Stop) -> String {
         }
     };
     text
-}
-
-fn fence_id(shipment: &Shipment, stop: &Stop) -> String {
-    format!("{}-{}", shipment.id, stop.id)
 }
 
 fn shipment_table(world: &World, shipment: &Shipment) -> String {
@@ -91,7 +90,7 @@ fn shipment_table(world: &World, shipment: &Shipment) -> String {
         ));
     }
     for stop in &shipment.stops {
-        let (id, fence, role) = (stop.id, fence_id(shipment, stop), stop.role.as_str());
+        let (id, fence, role) = (stop.id, &stop.fence_id, stop.role.as_str());
         text.push_str(&format!(
             "\n[[shipment.stop]]\nid = \"{id}\"\nfence = \"{fence}\"\nrole = \"{role}\"\n"
         ));
@@ -121,8 +120,12 @@ mod tests {
             .sum();
         assert_eq!(units, world.trackers.len());
         let fences = plan["fence"].as_array().unwrap();
-        let stops: usize = world.shipments.iter().map(|s| s.stops.len()).sum();
-        assert_eq!(fences.len(), stops);
+        let stops = world.shipments.iter().flat_map(|s| &s.stops);
+        let places: BTreeMap<_, _> = stops.map(|stop| (&stop.fence_id, &stop.fence)).collect();
+        assert_eq!(fences.len(), places.len());
+        for stop in world.shipments.iter().flat_map(|s| &s.stops) {
+            assert_eq!(places[&stop.fence_id], &stop.fence, "one fence per place");
+        }
         assert_eq!(plan["profile"].as_array().unwrap().len(), Cargo::ALL.len());
     }
 

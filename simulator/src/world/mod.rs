@@ -107,6 +107,8 @@ pub struct Stop {
     pub along_m: f64,
     /// The area that counts as being there.
     pub fence: Fence,
+    /// Name of that area; shipments that stop at the same place share it.
+    pub fence_id: String,
 }
 
 /// A tracker on a pallet.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
-use super::draw;
+use super::{draw, generator};
 use crate::scenario::{Legs, Scenario};
 use crate::world::fence::{Fence, Side};
 use crate::world::lane::{Lane, Point};
@@ -55,7 +55,7 @@ pub(super) struct Route {
 /// Draw a route on `lane`.
 pub(super) fn draw_on(scenario: &Scenario, lane: &Lane, early: bool, rng: &mut Pcg64) -> Route {
     let legs = &scenario.legs;
-    let stops = stops(legs, lane, early, rng);
+    let stops = stops(scenario, lane, early, rng);
     let halts = halts(legs, lane, &stops, early, rng);
     let (from_m, to_m) = (stops[0].along_m, lane.length_m());
     let zones = zones(legs, from_m, to_m, rng);
@@ -68,7 +68,8 @@ pub(super) fn draw_on(scenario: &Scenario, lane: &Lane, early: bool, rng: &mut P
 }
 
 /// Pickup at the waypoint whose way to the end is nearest to the drawn one, delivery at the end.
-fn stops(legs: &Legs, lane: &Lane, early: bool, rng: &mut Pcg64) -> Vec<Stop> {
+fn stops(scenario: &Scenario, lane: &Lane, early: bool, rng: &mut Pcg64) -> Vec<Stop> {
+    let legs = &scenario.legs;
     let km = if early { legs.early_km } else { legs.km };
     let wanted_m = draw(rng, km) * 1_000.0;
     let last = lane.waypoints().count() - 1;
@@ -82,7 +83,7 @@ fn stops(legs: &Legs, lane: &Lane, early: bool, rng: &mut Pcg64) -> Vec<Stop> {
     let hub = hub(legs, lane, pickup, rng).filter(|_| !early);
     chosen.extend(hub.map(|index| (index, Role::Hub, "hub")));
     chosen.push((last, Role::Delivery, "delivery"));
-    let stop = |(index, role, id)| stop_at(lane, index, role, id, rng);
+    let stop = |(index, role, id)| stop_at(scenario.seed, lane, index, role, id);
     chosen.into_iter().filter_map(stop).collect()
 }
 
@@ -103,21 +104,25 @@ fn hub(legs: &Legs, lane: &Lane, pickup: usize, rng: &mut Pcg64) -> Option<usize
     Some(candidates[rng.random_range(0..candidates.len())])
 }
 
-fn stop_at(
-    lane: &Lane,
-    index: usize,
-    role: Role,
-    id: &'static str,
-    rng: &mut Pcg64,
-) -> Option<Stop> {
+/// Shipments that stop at the same waypoint share its fence.
+fn stop_at(seed: u64, lane: &Lane, index: usize, role: Role, id: &'static str) -> Option<Stop> {
     let (waypoint, along_m) = lane.waypoint(index)?;
+    let fence_id = format!("{}-{index}", lane.id);
+    let mut rng = generator(seed, stream_of(&fence_id));
     Some(Stop {
         id,
         name: waypoint.name.clone(),
         role,
         along_m,
-        fence: fence(waypoint.point(), rng),
+        fence: fence(waypoint.point(), &mut rng),
+        fence_id,
     })
+}
+
+/// A stream of its own for a name, far from those of the shipments (FNV-1a, upper bit set).
+fn stream_of(name: &str) -> u64 {
+    let fold = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, fold) | 1 << 63
 }
 
 /// Circles and polygons in turn of chance, a little off the place itself.
