@@ -35,7 +35,7 @@ use self::ports::StoredSessions;
 use self::vitals::Vital;
 use crate::account::Account;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, STORE_FOLDER};
 use crate::control::{self, Desk, Running};
 use crate::deliver::engine::Worker;
 use crate::deliver::format::cloudevent::Source;
@@ -48,7 +48,6 @@ use crate::mqtt::port::Ports;
 use crate::receipt::Publication;
 use crate::store::{Store, StoreError, outbox};
 
-pub use crate::config::STORE_FOLDER;
 /// How far the gateway's clock may be off, as told to devices: what a clock set over a bad link keeps.
 const TIME_UNCERTAINTY: Milliseconds = Milliseconds::saturating(1_000);
 /// Stored sessions per connection allowed: trackers away from the depot keep theirs.
@@ -59,7 +58,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// Run a gateway until `stop`, or until something fails that it cannot go on without.
 ///
 /// # Errors
-/// What failed; see [`Failure::exit_code`].
+/// What failed.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
     let mut gateway = Gateway::start(config, Clock::wall()).await?;
     tokio::select! {

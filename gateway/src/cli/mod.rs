@@ -3,11 +3,17 @@
 //! Results go to standard output, everything said about them to standard error. With `--json` results
 //! are JSON Lines, one flat object a row. Exit codes are those of [`Exit`].
 
+#[cfg(feature = "demo")]
+mod demo;
 mod format;
 mod init;
+#[cfg(feature = "demo")]
+mod live;
 mod output;
 mod query;
 mod run;
+#[cfg(feature = "demo")]
+mod tail;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -63,6 +69,9 @@ struct Supercargo {
 enum Command {
     /// Run the gateway until SIGTERM or SIGINT
     Run(Setup),
+    /// Run a gateway and a fleet of simulated trackers, and watch them
+    #[cfg(feature = "demo")]
+    Demo(demo::Demo),
     /// Check a configuration and its plan, and name every fault at once
     Check(Check),
     /// Write a configuration with every key explained, and a sample plan with fences
@@ -105,6 +114,8 @@ pub fn main() -> ExitCode {
     let output = Output::new(json);
     let exit = match command {
         Command::Run(setup) => run::run(&setup),
+        #[cfg(feature = "demo")]
+        Command::Demo(asked) => demo::demo(asked, &output),
         Command::Check(asked) => check(&asked, &output),
         Command::Init(asked) => init::init(&asked, &output),
         Command::Status(asked) => query::status(&asked, &output),

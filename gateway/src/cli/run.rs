@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Setup, complain, load};
 use crate::config::{Config, Log, LogFormat};
-use crate::pipeline;
+use crate::pipeline::{self, Failure};
 
 pub(super) fn run(setup: &Setup) -> Exit {
     let config = match load(setup) {
@@ -29,13 +29,21 @@ async fn serve(config: Config) -> Exit {
     };
     match pipeline::run(config, stop).await {
         Ok(()) => Exit::Good,
-        Err(failure) if failure.exit_code() == 2 => complain(Exit::Usage, &failure),
-        Err(failure) => complain(Exit::Environment, &failure),
+        Err(failure) => complain(exit(&failure), &failure),
+    }
+}
+
+/// The exit that a failure of the gateway calls for.
+pub(super) const fn exit(failure: &Failure) -> Exit {
+    if failure.is_configuration() {
+        Exit::Usage
+    } else {
+        Exit::Environment
     }
 }
 
 /// Log to standard error; results alone go to standard output.
-fn log(log: &Log) {
+pub(super) fn log(log: &Log) {
     let filter = EnvFilter::new(log.level.as_str());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -1,4 +1,4 @@
-//! Why a gateway could not start or go on, and the exit code that says so.
+//! Why a gateway could not start or go on, and whose fault it is.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,11 +7,6 @@ use rules::plan::PlanFault;
 
 use crate::config::PasswordsError;
 use crate::store::StoreError;
-
-/// Exit code for a configuration that cannot be used.
-const EXIT_CONFIGURATION: u8 = 2;
-/// Exit code for a machine that does not give what is needed.
-const EXIT_ENVIRONMENT: u8 = 3;
 
 /// What the gateway cannot go on without.
 #[derive(Debug, thiserror::Error)]
@@ -87,14 +82,16 @@ impl Failure {
         }
     }
 
-    /// 2 for the configuration, 3 for everything else.
+    /// Whether the configuration is to blame; else it is the machine.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub const fn is_configuration(&self) -> bool {
         match self {
-            Self::PlanFile { .. } | Self::Plan { .. } | Self::Passwords(_) => EXIT_CONFIGURATION,
-            Self::SinkSecret { .. } => EXIT_CONFIGURATION,
+            Self::PlanFile { .. }
+            | Self::Plan { .. }
+            | Self::Passwords(_)
+            | Self::SinkSecret { .. } => true,
             Self::Listen { .. } | Self::System { .. } | Self::Store(_) | Self::Ended { .. } => {
-                EXIT_ENVIRONMENT
+                false
             }
         }
     }
