@@ -150,7 +150,7 @@ impl Account {
     }
 }
 
-/// One number for `/metrics` and for the store: name without the `supercargo_` prefix, at most one label.
+/// One number for `/metrics` and for the store: name and at most one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// Name, in the manner of Prometheus.
@@ -235,46 +235,46 @@ type Names = [(&'static str, &'static str); 5];
 
 const RECORDS: Names = [
     (
-        "records_received_total",
+        "supercargo_records_received_total",
         "Records that came from devices, and payloads that could not be decoded.",
     ),
     (
-        "records_stored_total",
+        "supercargo_records_stored_total",
         "Records that were new and are in the store.",
     ),
     (
-        "records_duplicate_total",
+        "supercargo_records_duplicate_total",
         "Records that were known already, with the same content.",
     ),
     (
-        "records_contested_total",
+        "supercargo_records_contested_total",
         "Records that were known already, with another content.",
     ),
     (
-        "records_refused_total",
+        "supercargo_records_refused_total",
         "Payloads of records that were refused.",
     ),
 ];
 
 const STATEMENTS: Names = [
     (
-        "statements_received_total",
+        "supercargo_statements_received_total",
         "Births, goodbyes, last wills and answers to settings that came from devices.",
     ),
     (
-        "statements_stored_total",
+        "supercargo_statements_stored_total",
         "Statements that are in the store.",
     ),
     (
-        "statements_duplicate_total",
+        "supercargo_statements_duplicate_total",
         "Statements that were known already; always 0, the newest is kept.",
     ),
     (
-        "statements_contested_total",
+        "supercargo_statements_contested_total",
         "Contested statements; always 0, the newest is kept.",
     ),
     (
-        "statements_refused_total",
+        "supercargo_statements_refused_total",
         "Payloads of statements that were refused.",
     ),
 ];
@@ -292,18 +292,18 @@ fn each_of_book(names: &Names, book: &mut Book, visit: &mut dyn FnMut(Sample, &m
 fn each_beside(tally: &mut Tally, visit: &mut dyn FnMut(Sample, &mut u64)) {
     let unpromised = "Records that came at QoS 0, outside the promise of a PUBACK.";
     visit(
-        Sample::new("records_unpromised_total", unpromised),
+        Sample::new("supercargo_records_unpromised_total", unpromised),
         &mut tally.records_unpromised,
     );
     let lost = "Records that devices say are gone, by the device's reason.";
     for reason in LOSS_REASONS {
-        let sample = Sample::new("records_declared_lost_total", lost);
+        let sample = Sample::new("supercargo_records_declared_lost_total", lost);
         let count = tally.declared_lost.entry(reason).or_default();
         visit(sample.labelled("reason", loss_label(reason)), count);
     }
     tally.declared_lost.retain(|_, count| *count > 0);
     let elsewhere = "Refused, dropped or evicted outside the books of records and statements.";
-    let sample = Sample::new("refusals_total", elsewhere);
+    let sample = Sample::new("supercargo_refusals_total", elsewhere);
     each_reason(&sample, &mut tally.elsewhere, visit);
 }
 

@@ -322,7 +322,7 @@ fn report(found: &Comparison) -> io::Result<()> {
     let mut err = io::stderr().lock();
     let mut each = |what: &str, findings: &[Finding]| {
         let name = |finding: &Finding| writeln!(err, "{what}: {}", finding.sentence);
-        findings.iter().map(name).collect::<io::Result<()>>()
+        findings.iter().try_for_each(name)
     };
     each("missing", &found.missing)?;
     each("unexpected", &found.unexpected)
