@@ -91,9 +91,17 @@ impl Gateway {
     /// # Errors
     /// What cannot be read, opened or listened on.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, Failure> {
+        let store = open_store(config.gateway.data.path())?;
+        Self::start_on(store, config, clock).await
+    }
+
+    /// The same, on a store that has been opened already.
+    ///
+    /// # Errors
+    /// What cannot be read or listened on.
+    pub async fn start_on(store: Store, config: Config, clock: Clock) -> Result<Self, Failure> {
         let data = config.gateway.data.path().to_path_buf();
         let context = context(&config)?;
-        let store = open_store(&data)?;
         let account = commit::account(&store)?;
         let sinks: Vec<String> = config
             .sinks

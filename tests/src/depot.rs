@@ -184,7 +184,10 @@ fn stated(row: &Value) -> Option<(String, u64)> {
 }
 
 /// Event and revision that a receiver ends up with: the highest of each event, minus retracted.
-fn newest(delivered: &[Value]) -> Result<BTreeSet<(String, u64)>> {
+///
+/// # Errors
+/// When an event has no id or revision.
+pub fn newest(delivered: &[Value]) -> Result<BTreeSet<(String, u64)>> {
     let mut highest: BTreeMap<String, (u64, bool)> = BTreeMap::new();
     for event in delivered {
         let data = &event["data"];
@@ -285,7 +288,7 @@ fn values(reading: &Reading) -> [Option<i64>; 5] {
 pub fn fleet_plan(devices: &[String]) -> String {
     let mut plan = "version = 1\n[[fence]]\nid = \"yard\"\nname = \"Yard\"\n\
          lat = 51.9225\nlon = 4.4791\nradius_m = 300\n\
-         [[profile]]\nname = \"cool\"\n[[profile.temperature]]\nname = \"hot\"\nabove = 8.0\n\
+         [[profile]]\nname = \"cool\"\nsettling = \"0s\"\n[[profile.temperature]]\nname = \"hot\"\nabove = 8.0\n\
          inclusive = false\ndelay = \"5min\"\nclear_delay = \"0s\"\nseverity = \"critical\"\n"
         .to_owned();
     for device in devices {

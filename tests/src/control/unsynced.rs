@@ -1,0 +1,106 @@
+//! A control that must fail: the gateway on an engine of its own, which is the shipped one without the
+//! barrier. Its sync hands everything to the kernel and returns, as sled's own flush does.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use gateway::clock::Clock;
+use gateway::config::Config;
+use gateway::pipeline::{Gateway, STORE_FOLDER};
+use gateway::store::{Batch, Engine, EngineError, Order, Row, Span, Store};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Like the shipped engine's: larger nodes would go to files of their own.
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// The command line of the shipped binary, as far as the tests use it.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run {
+        /// Configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Command::Run { config } = Arguments::parse().command;
+    let config = Config::load(Some(&config), &[])?.config;
+    let folder = config.gateway.data.path().join(STORE_FOLDER);
+    let store = Store::with_engine(Box::new(Unsynced::open(&folder)?), &folder)?;
+    let mut stop = signal(SignalKind::terminate())?;
+    let mut running = Gateway::start_on(store, config, Clock::wall()).await?;
+    tokio::select! {
+        _ = stop.recv() => Ok(running.stop().await?),
+        failure = running.failure() => Err(failure.into()),
+    }
+}
+
+/// sled as it comes.
+struct Unsynced(sled::Db);
+
+impl Unsynced {
+    fn open(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let config = sled::Config::new()
+            .path(folder)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(None);
+        Ok(Self(config.open().context("open sled")?))
+    }
+}
+
+impl Engine for Unsynced {
+    fn apply(&self, batch: &Batch) -> Result<(), EngineError> {
+        let mut writes = sled::Batch::default();
+        for (key, value) in batch.writes() {
+            match value {
+                Some(value) => writes.insert(key, value),
+                None => writes.remove(key),
+            }
+        }
+        Ok(self.0.apply_batch(writes)?)
+    }
+
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.0.get(key)?.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, span: &Span) -> Result<Vec<Row>, EngineError> {
+        let until = span.until.clone();
+        let rows = self.0.range(span.from.clone()..);
+        let inside = move |row: &sled::Result<(sled::IVec, sled::IVec)>| match (row, &until) {
+            (Ok((key, _)), Some(until)) => key.as_ref() < until.as_slice(),
+            _ => true,
+        };
+        let mut found = Vec::new();
+        for row in rows.take_while(inside) {
+            let (key, value) = row?;
+            found.push((key.to_vec(), value.to_vec()));
+        }
+        if span.order == Order::Descending {
+            found.reverse();
+        }
+        found.truncate(span.limit_rows);
+        Ok(found)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        // The shipped engine syncs the file here. That is all that is missing.
+        self.0.flush()?;
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> Result<u64, EngineError> {
+        Ok(self.0.size_on_disk()?)
+    }
+}
