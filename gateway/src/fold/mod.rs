@@ -113,10 +113,25 @@ impl Fold {
     /// When the store fails or holds damaged rows.
     pub fn catch_up(&mut self) -> Result<u64, StoreError> {
         let mut records = 0;
-        while let Some(chunk) = self.oldest_chunk()? {
+        loop {
+            // Before looking: what is committed meanwhile is for the next look.
+            let newest = self.store.newest_commit();
+            let Some(chunk) = self.oldest_chunk()? else {
+                self.pass(newest)?;
+                return Ok(records);
+            };
             records += self.take(&chunk)?;
         }
-        Ok(records)
+    }
+
+    /// Move the cursor over commits that left nothing in the journal: duplicates, births, goodbyes.
+    fn pass(&self, newest: Commit) -> Result<(), StoreError> {
+        if self.store.newest_folded() >= newest {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        journal::fold_passed(&mut batch, newest)?;
+        self.store.apply(batch)
     }
 
     /// Say who has been silent too long at the present event time, and who is heard again.

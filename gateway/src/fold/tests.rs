@@ -254,6 +254,19 @@ fn a_journey_in_order_gives_its_milestones_and_exceptions() {
 }
 
 #[test]
+fn a_commit_that_left_nothing_in_the_journal_is_not_waited_for() {
+    let store = Memory::default().open();
+    let mut fold = open(store.clone());
+    deliver(&store, &[0, 1, 2]);
+    let newest = Commit(store.newest_commit().0 + 1);
+    let mut batch = Batch::default();
+    journal::append(&mut batch, newest, &[]).unwrap();
+    store.apply(batch).unwrap();
+    assert_eq!(fold.catch_up().unwrap(), 3);
+    assert_eq!(store.newest_folded(), newest);
+}
+
+#[test]
 fn a_contested_record_is_forgotten() {
     let store = Memory::default().open();
     let mut fold = open(store.clone());

@@ -118,8 +118,16 @@ pub fn fold_taken(batch: &mut Batch, chunk: &Chunk) -> Result<(), StoreError> {
     for part in 0..chunk.parts {
         batch.remove(part_key(chunk.commit, part));
     }
-    table::put(batch, Table::Meta, "folded", &chunk.commit.0)?;
-    batch.folded = Some(chunk.commit);
+    fold_passed(batch, chunk.commit)
+}
+
+/// Moves the cursor to a commit up to which nothing is left in the journal.
+///
+/// # Errors
+/// When the cursor cannot be written.
+pub fn fold_passed(batch: &mut Batch, commit: Commit) -> Result<(), StoreError> {
+    table::put(batch, Table::Meta, "folded", &commit.0)?;
+    batch.folded = Some(commit);
     Ok(())
 }
 
