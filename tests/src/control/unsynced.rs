@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use gateway::clock::Clock;
-use gateway::config::Config;
-use gateway::pipeline::{Gateway, STORE_FOLDER};
+use gateway::config::{Config, STORE_FOLDER};
+use gateway::pipeline::Gateway;
 use gateway::store::{Batch, Engine, EngineError, Order, Row, Span, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
