@@ -100,3 +100,33 @@ async fn hard_impacts_are_reported_and_bumps_are_not() {
         assert_eq!(shocks.count(), hard, "{}", tracker.device);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sleeping_tracker_samples_nothing_and_wakes_with_a_reading() {
+    let (world, received, totals) = drive(&Scenario::default(), 9 * 3_600, 5_000).await;
+    assert_eq!(totals.lost_on_device, 0, "{totals:?}");
+    let records = records(&received);
+    let mut slept = 0;
+    for tracker in &world.trackers {
+        let readings = records
+            .iter()
+            .filter(|((device, _), _)| *device == tracker.device);
+        let sampled_s: Vec<f64> = readings
+            .filter(|(_, record)| matches!(record, Record::Reading(_)))
+            .map(|(_, record)| tracker.boot_s + record.uptime().get() as f64 / 1_000.0)
+            .collect();
+        for sleep in tracker
+            .asleep
+            .iter()
+            .filter(|sleep| sleep.to_s < 8.0 * 3_600.0)
+        {
+            let during = sampled_s
+                .iter()
+                .filter(|at_s| sleep.contains(**at_s + 0.002));
+            assert_eq!(during.count(), 0, "{} in {sleep:?}", tracker.device);
+            assert!(sampled_s.iter().any(|at_s| (at_s - sleep.to_s).abs() < 1.0));
+            slept += 1;
+        }
+    }
+    assert!(slept > 0, "the demo world has a sleeping tracker");
+}

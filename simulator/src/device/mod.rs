@@ -237,7 +237,7 @@ impl Driver {
         for _ in 0..STEPS_PER_TURN {
             let next = self.next();
             if next > target {
-                self.now = self.now.max(target);
+                self.pass(target);
                 self.flush_once(order);
                 return Progress::CaughtUp;
             }
@@ -254,6 +254,13 @@ impl Driver {
         let connecting = self.linkless_since.elapsed() < LINK_PATIENCE;
         let linked = *self.radio.borrow() && (connected || connecting);
         linked && self.tracker.counters().records.pending >= HOLD_RECORDS
+    }
+
+    /// Nothing is due until `target`, so it is later now; a sleeping device does not notice.
+    fn pass(&mut self, target: UptimeMs) {
+        if self.awake(target) == target {
+            self.now = self.now.max(target);
+        }
     }
 
     /// Event time stands still: coverage is back and everything is published at once.

@@ -1,7 +1,7 @@
 //! Exceptions: goods, impacts, batteries, trackers that go dark.
 
 use super::{Certainty, MOVING_INTERVAL_S, Notes, PLACE_AGE_S, RESTING_INTERVAL_S, Window};
-use crate::world::goods::{Impact, Interval};
+use crate::world::goods::{Impact, Interval, STEP_S};
 use crate::world::{
     BATTERY_LOW_PERCENT, GAP_MAX_S, Limit, SETTLING_S, SHOCK_DURATION_S, SILENT_AFTER_S, Tracker,
 };
@@ -72,7 +72,11 @@ fn excursion(notes: &mut Notes<'_>, limit: &Limit, run: Interval, sure: Option<I
     let seen_s = sure.map_or(run.to_s, |sure| sure.from_s) + RESTING_INTERVAL_S;
     // A run that is not long enough when event time stops is not expected to be known, so whatever
     // is expected here is known at once.
-    let window = Window::new(run.from_s, seen_s + RESTING_INTERVAL_S, f64::NEG_INFINITY);
+    let window = Window::new(
+        run.from_s - STEP_S,
+        seen_s + RESTING_INTERVAL_S,
+        f64::NEG_INFINITY,
+    );
     // Longest time between a truth and a reading that shows it: the last one before an interval of
     // rest ends, and one near the limit.
     let needed_s = limit.delay_s + RESTING_INTERVAL_S + MOVING_INTERVAL_S;

@@ -3,7 +3,7 @@
 use super::noise::{Channel, Noise};
 
 /// Step of the tabulated temperature, in seconds: far below any time constant of a reefer.
-const STEP_S: f64 = 10.0;
+pub const STEP_S: f64 = 10.0;
 
 /// Time constant with which the box follows the outside while its cooling has failed.
 const FAILED_TAU_S: f64 = 60.0 * 60.0;
@@ -118,7 +118,8 @@ impl BoxAir {
         self.doors.iter().any(|door| door.contains(at_s))
     }
 
-    /// Maximal intervals within 0..`until_s` in which `beyond` holds, in order; borders to a step.
+    /// Maximal intervals within 0..`until_s` in which `beyond` holds at every [`STEP_S`], in order; the
+    /// true ones begin and end less than a step further out.
     pub fn intervals(&self, until_s: f64, beyond: impl Fn(f64) -> bool) -> Vec<Interval> {
         let mut found: Vec<Interval> = Vec::new();
         let mut since: Option<f64> = None;
