@@ -80,7 +80,7 @@ enum Command {
     Status(query::Status),
     /// Print what is stated about every event, in order of its last change
     Events(query::Events),
-    /// Print every stored record, or every event
+    /// Print every stored reading, record or event
     Export(query::Export),
     /// Copy the store to a new folder, while the gateway runs or not
     Backup(query::Backup),

@@ -48,7 +48,7 @@ pub(super) struct Events {
     after: u64,
 }
 
-/// Print every stored record, or every event.
+/// Print every stored reading, record or event.
 #[derive(Args, Debug)]
 pub(super) struct Export {
     /// What to export
@@ -63,8 +63,10 @@ pub(super) struct Export {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// One row per stored record: readings, alarms, boots, anchors, settings, losses
+    /// One row per stored reading
     Readings,
+    /// One row per stored record: readings, alarms, boots, anchors, settings, losses, contested keys
+    Records,
     /// One row per event, as last stated
     Events,
 }
@@ -153,6 +155,7 @@ pub(super) fn backup(asked: &Backup, output: &Output) -> Exit {
 fn export_to(out: impl Write, asked: &Export, format: Format) -> Result<u64, QueryError> {
     let (request, columns) = match asked.what {
         What::Readings => (Request::ExportReadings, READING_COLUMNS),
+        What::Records => (Request::ExportRecords, READING_COLUMNS),
         What::Events => (Request::ExportEvents, EVENT_COLUMNS),
     };
     let mut writer = Writer::begin(out, format, columns).map_err(QueryError::Output)?;

@@ -99,7 +99,11 @@ impl Desk {
             Request::Events { after, .. } => Ok(self.events(*after, emit)?.rows),
             Request::ExportReadings => {
                 self.wait_for_fold()?;
-                Ok(export::readings(&self.store, emit)?)
+                self.export_readings(emit)
+            }
+            Request::ExportRecords => {
+                self.wait_for_fold()?;
+                Ok(export::records(&self.store, emit)?)
             }
             Request::ExportEvents => self.export_events(emit),
             Request::Backup { to } => self.backup(to, emit),
@@ -142,6 +146,18 @@ impl Desk {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(first)
+    }
+
+    fn export_readings(&self, emit: &mut Emit<'_>) -> Result<u64, DeskError> {
+        let mut readings = 0;
+        export::records(&self.store, &mut |row| {
+            if row.value("kind").is_none_or(|kind| kind != "reading") {
+                return ControlFlow::Continue(());
+            }
+            readings += 1;
+            emit(row)
+        })?;
+        Ok(readings)
     }
 
     fn export_events(&self, emit: &mut Emit<'_>) -> Result<u64, DeskError> {

@@ -16,7 +16,7 @@ use crate::store::{Commit, Store, StoreError};
 ///
 /// Of a device first its anchors are learned, then its records are read again and dated: only clocks
 /// are kept in memory, never records.
-pub(super) fn readings(
+pub(super) fn records(
     store: &Store,
     emit: &mut dyn FnMut(Row) -> ControlFlow<()>,
 ) -> Result<u64, StoreError> {

@@ -60,8 +60,10 @@ pub enum Request {
         /// Go on as events change, until the connection closes.
         follow: bool,
     },
-    /// Every stored record.
+    /// Every stored reading.
     ExportReadings,
+    /// Every stored record: readings, alarms, what devices say of themselves, contested keys.
+    ExportRecords,
     /// Every event.
     ExportEvents,
     /// Copy the store while it is in use.

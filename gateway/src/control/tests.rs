@@ -163,7 +163,13 @@ fn ask(data: &Path, request: &Request) -> Result<Vec<Row>, ClientError> {
 
 #[test]
 fn every_stored_record_is_exported_once_with_its_time_and_reasons() {
-    let rows = answers(&desk(None), &Request::ExportReadings);
+    let rows = answers(&desk(None), &Request::ExportRecords);
+    let readings = answers(&desk(None), &Request::ExportReadings);
+    assert_eq!(
+        readings,
+        [rows[1].clone(), rows[3].clone()],
+        "readings alone"
+    );
     let lines: Vec<_> = rows.iter().map(ToString::to_string).collect();
     assert_eq!(rows.len(), 4, "{lines:#?}");
     assert!(lines[0].contains(r#""seq":1,"kind":"anchor","utc":"2026-03-14T09:26:53.000Z""#));
@@ -180,7 +186,7 @@ fn every_stored_record_is_exported_once_with_its_time_and_reasons() {
 
 #[test]
 fn a_table_has_a_column_for_every_value_of_every_row() {
-    for row in answers(&desk(None), &Request::ExportReadings) {
+    for row in answers(&desk(None), &Request::ExportRecords) {
         for (name, _) in row.iter() {
             assert!(READING_COLUMNS.contains(&name), "{name} has no column");
         }
