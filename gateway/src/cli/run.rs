@@ -1,7 +1,7 @@
 //! `supercargo run`: the gateway as a service.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -47,6 +47,7 @@ pub(super) fn log(log: &Log) {
     let filter = EnvFilter::new(log.level.as_str());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match log.format {
         LogFormat::Text => builder.init(),
