@@ -137,7 +137,7 @@ impl Depot {
     /// When the export fails, or shows a name twice.
     pub fn records(&self) -> Result<BTreeMap<Name, Shown>> {
         let mut records = BTreeMap::new();
-        for row in self.export("readings")? {
+        for row in self.export("records")? {
             let name = name(&row)?;
             let before = records.insert(name.clone(), Shown::from_row(&row)?);
             ensure!(before.is_none(), "{name} is exported twice");
