@@ -15,7 +15,7 @@ use clap::Args;
 use protocol::record::Record;
 use serde_json::json;
 use simulator::clock::EventClock;
-use simulator::expect::{Comparison, Expectations, Finding, compare};
+use simulator::expect::{Comparison, Delivered, Expectations, Finding, compare};
 use simulator::fleet::{Fleet, FleetSpec, Snapshot, Totals};
 use simulator::plan::plan_toml;
 use simulator::scenario::Scenario;
@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::live::{Headline, LiveView, TrackerLine};
 use super::output::{self, Output};
-use super::tail::Tail;
+use super::tail::{Tail, Told};
 use super::{Exit, run};
 use crate::clock::Clock;
 use crate::config::{Config, Faults};
@@ -259,7 +259,8 @@ impl Stage {
         self.view.tell(news)?;
         let latency = PUBLISH_INTERVAL + ARRIVAL_WALL * self.speed;
         let expectations = Expectations::of(&self.world, until, latency);
-        let found = compare(&self.world, &expectations, &self.tail.delivered);
+        let told: Vec<Delivered> = self.tail.told.iter().map(delivered).collect();
+        let found = compare(&self.world, &expectations, &told);
         let stored = readings_stored(self.gateway.store())?;
         report(&found)?;
         let line = self.summary(totals, stored, &found);
@@ -296,6 +297,21 @@ impl Stage {
     async fn leave(self) -> anyhow::Result<()> {
         self.fleet.stop().await;
         self.gateway.stop().await.map_err(Failure::into)
+    }
+}
+
+fn delivered(told: &Told) -> Delivered {
+    Delivered {
+        event_id: told.event_id.clone(),
+        revision: told.rev,
+        phase: told.phase.clone(),
+        shipment: told.shipment.clone(),
+        code: told.code.clone(),
+        occurred_at_ms: told.occurred_at.timestamp_millis(),
+        ended_at_ms: told.ended_at.map(|ended| ended.timestamp_millis()),
+        lat: told.place.map(|place| place.lat),
+        lon: told.place.map(|place| place.lon),
+        accuracy_m: told.place.map(|place| place.accuracy_m),
     }
 }
 

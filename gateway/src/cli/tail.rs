@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use chrono::DateTime;
+use chrono::{DateTime, FixedOffset};
 use serde::Deserialize;
-use simulator::expect::Delivered;
 
 use super::live::EventLine;
 
@@ -17,34 +16,36 @@ pub(super) struct Tail {
     path: PathBuf,
     read_bytes: u64,
     /// Everything delivered so far, in order.
-    pub(super) delivered: Vec<Delivered>,
+    pub(super) told: Vec<Told>,
 }
 
-/// The parts of a CloudEvent the demo shows and compares.
-#[derive(Deserialize)]
-struct Told {
-    data: Data,
+/// One notification, as far as the demo shows and compares it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Told {
+    pub(super) event_id: String,
+    pub(super) rev: u32,
+    pub(super) phase: String,
+    pub(super) shipment: String,
+    pub(super) code: String,
+    pub(super) title: String,
+    pub(super) next_action: String,
+    pub(super) occurred_at: DateTime<FixedOffset>,
+    pub(super) ended_at: Option<DateTime<FixedOffset>>,
+    pub(super) place: Option<Place>,
 }
 
-#[derive(Deserialize)]
-struct Data {
-    event_id: String,
-    rev: u32,
-    phase: String,
-    shipment: String,
-    code: String,
-    title: String,
-    next_action: String,
-    occurred_at: String,
-    ended_at: Option<String>,
-    place: Option<Place>,
+/// Where it happened.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Place {
+    pub(super) lat: f64,
+    pub(super) lon: f64,
+    pub(super) accuracy_m: f64,
 }
 
+/// The envelope.
 #[derive(Deserialize)]
-struct Place {
-    lat: f64,
-    lon: f64,
-    accuracy_m: f64,
+struct CloudEvent {
+    data: Told,
 }
 
 impl Tail {
@@ -52,7 +53,7 @@ impl Tail {
         Self {
             path,
             read_bytes: 0,
-            delivered: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -69,19 +70,19 @@ impl Tail {
         self.read_bytes += whole.len() as u64;
         let mut news = Vec::new();
         for line in whole.lines() {
-            let told: Told = serde_json::from_str(line)?;
-            news.push(told.data.line());
-            self.delivered.push(told.data.delivered()?);
+            let CloudEvent { data } = serde_json::from_str(line)?;
+            news.push(data.line());
+            self.told.push(data);
         }
         Ok(news)
     }
 
     /// Events by code that stand: the last revision of each, retracted ones left out.
     pub(super) fn codes(&self) -> BTreeMap<String, u64> {
-        let mut last: BTreeMap<&str, &Delivered> = BTreeMap::new();
-        for told in &self.delivered {
+        let mut last: BTreeMap<&str, &Told> = BTreeMap::new();
+        for told in &self.told {
             let newest = last.entry(&told.event_id).or_insert(told);
-            if told.revision >= newest.revision {
+            if told.rev >= newest.rev {
                 *newest = told;
             }
         }
@@ -93,12 +94,10 @@ impl Tail {
     }
 }
 
-impl Data {
+impl Told {
     fn line(&self) -> EventLine {
-        // RFC 3339: the time of day stands at a fixed place.
-        let time = self.occurred_at.get(11..16).unwrap_or_default().to_owned();
         EventLine {
-            time,
+            time: self.occurred_at.format("%H:%M").to_string(),
             phase: self.phase.clone(),
             code: self.code.clone(),
             shipment: self.shipment.clone(),
@@ -106,26 +105,4 @@ impl Data {
             next: self.next_action.clone(),
         }
     }
-
-    fn delivered(self) -> io::Result<Delivered> {
-        let ended_at_ms = self.ended_at.as_deref().map(millis).transpose()?;
-        Ok(Delivered {
-            occurred_at_ms: millis(&self.occurred_at)?,
-            ended_at_ms,
-            event_id: self.event_id,
-            revision: self.rev,
-            phase: self.phase,
-            shipment: self.shipment,
-            code: self.code,
-            lat: self.place.as_ref().map(|place| place.lat),
-            lon: self.place.as_ref().map(|place| place.lon),
-            accuracy_m: self.place.as_ref().map(|place| place.accuracy_m),
-        })
-    }
-}
-
-fn millis(text: &str) -> io::Result<i64> {
-    let time = DateTime::parse_from_rfc3339(text);
-    let fault = |error| io::Error::new(io::ErrorKind::InvalidData, format!("{text}: {error}"));
-    time.map(|time| time.timestamp_millis()).map_err(fault)
 }
