@@ -2,6 +2,7 @@
 
 pub mod depot;
 pub mod device;
+pub mod effort;
 pub mod ledger;
 pub mod load;
 pub mod mqtt;

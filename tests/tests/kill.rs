@@ -10,11 +10,12 @@ use rand_pcg::Pcg32;
 use serde_json::Value;
 use tests::depot::{Depot, Shown, fleet_plan};
 use tests::device::{Device, whole_spells};
+use tests::effort::repeats;
 use tests::ledger::Ledger;
 use tests::load::{Load, Plan, Summary};
 use tests::peer::{say, wait_for};
 
-/// How often the gateway is killed.
+/// How often the gateway is killed, usually.
 const KILLS: u32 = 50;
 
 /// Seed of the load and of the moments of death.
@@ -67,7 +68,7 @@ fn load_and_kill(depot: &mut Depot, ledger: &Arc<Ledger>) -> Result<Summary> {
         Some(ledger),
     )?;
     let mut moments = Pcg32::seed_from_u64(SEED);
-    for _ in 0..KILLS {
+    for _ in 0..repeats(KILLS) {
         let death = load.acknowledged() + moments.random_range(LIFE_PUBLICATIONS);
         wait_for("the load to go on", || {
             ensure!(load.is_running(), "a device gave up");

@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 use tests::depot::{Depot, Shown, fleet_plan};
 use tests::device::Device;
+use tests::effort::repeats;
 use tests::ledger::{Audit, Ledger};
 use tests::load::{Load, Plan};
 use tests::peer::{product, say, wait_for};
@@ -39,7 +40,7 @@ fn a_cut_takes_what_was_written_and_leaves_what_was_synced() {
 /// Seed of the load and of the moments of the cuts.
 const SEED: u64 = 0x0ff;
 
-/// Power cuts under load. More cost time and show the same: with the barrier removed the first or
+/// Power cuts under load, usually. More cost time and show the same: with the barrier removed the first or
 /// second is enough.
 const CUTS: u32 = 5;
 
@@ -61,7 +62,8 @@ fn the_gateway_keeps_its_promises_over_power_cuts() {
     };
     match load_and_cut(folder.path(), &mut disk, None).unwrap() {
         Fate::Kept(audit) => {
-            say(&format!("seed {SEED:#x}, {CUTS} power cuts: {audit}"));
+            let cuts = repeats(CUTS);
+            say(&format!("seed {SEED:#x}, {cuts} power cuts: {audit}"));
             assert!(audit.acknowledged > 0, "{audit}");
         }
         Fate::Broken(audit) => panic!("{audit}"),
@@ -108,7 +110,7 @@ fn load_and_cut(folder: &Path, disk: &mut Disk, control: Option<PathBuf>) -> Res
         Some(&ledger),
     )?;
     let mut moments = Pcg32::seed_from_u64(SEED);
-    for _ in 0..CUTS {
+    for _ in 0..repeats(CUTS) {
         let cut = load.acknowledged() + moments.random_range(20..200);
         wait_for("the load to go on", || {
             ensure!(load.is_running(), "a device gave up");
