@@ -16,14 +16,16 @@ use protocol::record::Record;
 use serde_json::json;
 use simulator::clock::EventClock;
 use simulator::expect::{Comparison, Delivered, Expectations, Finding, compare};
-use simulator::fleet::{Fleet, FleetSpec, Snapshot, Totals};
+use simulator::fleet::{Fleet, FleetSpec, Totals};
 use simulator::plan::plan_toml;
 use simulator::scenario::Scenario;
-use simulator::world::World;
+use simulator::world::lane::Point;
+use simulator::world::{Shipment, World};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep_until};
 
+use super::heard::{Heard, Newest};
 use super::live::{Headline, LiveView, TrackerLine};
 use super::output::{self, Output};
 use super::tail::{Tail, Told};
@@ -49,6 +51,8 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(300);
 /// Longest time on the wall from publishing to the gateway's hearing it, on a loaded machine.
 const ARRIVAL_WALL: Duration = Duration::from_secs(1);
+/// Speed from which a tracker is shown as moving: that of a brisk walk.
+const MOVING_MPS: f64 = 2.0;
 /// Name of the file that the gateway delivers to, in the data folder.
 const EVENTS_FILE: &str = "events.jsonl";
 /// Name of the file with the plan the gateway judges by.
@@ -89,6 +93,7 @@ struct Stage {
     gateway: Gateway,
     fleet: Fleet,
     tail: Tail,
+    heard: Heard,
     view: LiveView,
     period: Duration,
 }
@@ -165,6 +170,7 @@ impl Demo {
             gateway,
             fleet,
             tail,
+            heard: Heard::default(),
             view,
             period,
         })
@@ -244,9 +250,30 @@ impl Stage {
             stored: self.gateway.account().tally().records.stored,
             events: self.tail.codes().values().sum(),
         };
-        let trackers: Vec<TrackerLine> = self.fleet.snapshot().iter().map(tracker).collect();
+        let trackers = self.trackers()?;
         self.view.draw(&head, &trackers)?;
         Ok(())
+    }
+
+    /// Every tracker as the gateway knows it.
+    fn trackers(&mut self) -> anyhow::Result<Vec<TrackerLine>> {
+        let now = self.clock.event_now();
+        let mut lines = Vec::new();
+        for tracker in &self.world.trackers {
+            let newest = self
+                .heard
+                .newest(self.gateway.store(), &tracker.device.parse()?)?;
+            let place = place(&self.world, self.world.shipment_of(tracker), newest);
+            let at = newest.reading.as_ref().and_then(|(_, at)| *at);
+            lines.push(TrackerLine {
+                device: tracker.device.clone(),
+                place,
+                celsius: newest.celsius(),
+                battery: newest.battery(),
+                age_s: at.map(|at| (now.get() - at.get()) / 1_000),
+            });
+        }
+        Ok(lines)
     }
 
     /// Freeze event time, let everything drain, compare, and print the last line.
@@ -263,9 +290,9 @@ impl Stage {
         let found = compare(&self.world, &expectations, &told);
         let stored = readings_stored(self.gateway.store())?;
         report(&found)?;
+        let balanced = explain(&totals, stored)?;
         let line = self.summary(totals, stored, &found);
-        let clean =
-            found.is_clean() && totals.sampled == stored + totals.lost_on_device + totals.pending;
+        let clean = found.is_clean() && balanced;
         self.leave().await?;
         writeln!(io::stdout(), "{line}")?;
         Ok(if clean { Exit::Good } else { Exit::Finding })
@@ -315,21 +342,25 @@ fn delivered(told: &Told) -> Delivered {
     }
 }
 
-fn tracker(seen: &Snapshot) -> TrackerLine {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a percentage"
-    )]
-    let battery = Some(seen.battery_percent.round().clamp(0.0, 100.0) as u8);
-    TrackerLine {
-        device: seen.device.clone(),
-        place: seen.place.clone(),
-        celsius: Some(seen.celsius),
-        battery,
-        age_s: seen
-            .age
-            .map(|age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX)),
+/// Where a tracker was last seen, in the words of its lane.
+fn place(world: &World, shipment: &Shipment, newest: &Newest) -> String {
+    let Some(seen) = newest.position else {
+        return "not seen yet".to_owned();
+    };
+    let point = Point {
+        lat: seen.latitude.degrees(),
+        lon: seen.longitude.degrees(),
+    };
+    let moving = seen.speed.metres_per_second() > MOVING_MPS;
+    let words = world.words_of(shipment, point, moving);
+    let current = newest
+        .reading
+        .as_ref()
+        .is_some_and(|(reading, _)| reading.position.value().is_some());
+    if current {
+        words
+    } else {
+        format!("no fix; last {words}")
     }
 }
 
@@ -342,6 +373,21 @@ fn report(found: &Comparison) -> io::Result<()> {
     };
     each("missing", &found.missing)?;
     each("unexpected", &found.unexpected)
+}
+
+/// Say which readings are unaccounted for, if any.
+fn explain(totals: &Totals, stored: u64) -> io::Result<bool> {
+    let explained = stored + totals.lost_on_device + totals.pending;
+    if totals.sampled != explained {
+        writeln!(
+            io::stderr(),
+            "account: {} readings sampled, {explained} explained: {stored} stored, {} lost on device, {} pending",
+            totals.sampled,
+            totals.lost_on_device,
+            totals.pending
+        )?;
+    }
+    Ok(totals.sampled == explained)
 }
 
 /// Readings in the history: what `export readings` gives.

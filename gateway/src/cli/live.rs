@@ -4,9 +4,12 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use crossterm::{cursor, execute, terminal};
+use serde::Serialize;
 
 /// Events kept on the screen: what fits below two dozen trackers on a common terminal.
 const EVENTS_SHOWN: usize = 10;
+/// As plain lines, the trackers are listed once in so many headlines, from the second one on.
+const TRACKERS_EVERY_LINES: u32 = 5;
 /// Width assumed where the terminal does not tell.
 const WIDTH_COLUMNS: u16 = 120;
 
@@ -26,7 +29,7 @@ pub(super) struct TrackerLine {
 }
 
 /// One notification, in words.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct EventLine {
     /// Event time of day.
     pub(super) time: String,
@@ -55,26 +58,44 @@ pub(super) struct Headline {
     pub(super) events: u64,
 }
 
+/// What the view looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// A screen that is redrawn.
+    Screen,
+    /// Plain lines, where there is no terminal.
+    Lines,
+    /// Events as JSON Lines, and nothing else.
+    Json,
+}
+
 /// Where the view goes.
 #[derive(Debug)]
 pub(super) struct LiveView {
-    screen: bool,
+    form: Form,
     recent: Vec<EventLine>,
+    drawn: u32,
 }
 
 impl LiveView {
-    /// A screen on a terminal, else plain lines. With `plain` always lines.
+    /// JSON Lines when asked for, else a screen on a terminal and plain lines elsewhere.
     #[must_use]
-    pub(super) fn new(plain: bool) -> Self {
+    pub(super) fn new(json: bool) -> Self {
+        let form = match (json, io::stdout().is_terminal()) {
+            (true, _) => Form::Json,
+            (false, true) => Form::Screen,
+            (false, false) => Form::Lines,
+        };
         Self {
-            screen: !plain && io::stdout().is_terminal(),
+            form,
             recent: Vec::new(),
+            drawn: 0,
         }
     }
 
     /// Whether it redraws a screen.
-    pub(super) const fn is_screen(&self) -> bool {
-        self.screen
+    pub(super) fn is_screen(&self) -> bool {
+        self.form == Form::Screen
     }
 
     /// New notifications: remembered for the screen, or printed at once.
@@ -83,8 +104,10 @@ impl LiveView {
     /// When standard output is gone.
     pub(super) fn tell(&mut self, events: Vec<EventLine>) -> io::Result<()> {
         for event in events {
-            if !self.screen {
-                writeln!(io::stdout(), "{}", event_text(&event))?;
+            match self.form {
+                Form::Screen => {}
+                Form::Lines => writeln!(io::stdout(), "{}", event_text(&event))?,
+                Form::Json => writeln!(io::stdout(), "{}", serde_json::to_string(&event)?)?,
             }
             self.recent.push(event);
         }
@@ -93,25 +116,36 @@ impl LiveView {
         Ok(())
     }
 
-    /// Redraw the screen; where there is none, one line that says how far things are.
+    /// Redraw the screen; as plain lines say how far things are, and now and then where everyone is.
     ///
     /// # Errors
     /// When standard output is gone.
-    pub(super) fn draw(&self, head: &Headline, trackers: &[TrackerLine]) -> io::Result<()> {
+    pub(super) fn draw(&mut self, head: &Headline, trackers: &[TrackerLine]) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        if !self.screen {
-            return writeln!(out, "{}", headline_text(head, trackers.len()));
+        match self.form {
+            Form::Json => {}
+            Form::Lines => {
+                writeln!(out, "{}", headline_text(head, trackers.len()))?;
+                if self.drawn % TRACKERS_EVERY_LINES == 1 {
+                    for tracker in trackers {
+                        writeln!(out, "{}", tracker_text(tracker))?;
+                    }
+                }
+            }
+            Form::Screen => {
+                let (width, height) = terminal::size().unwrap_or((WIDTH_COLUMNS, 60));
+                execute!(
+                    out,
+                    cursor::MoveTo(0, 0),
+                    terminal::Clear(terminal::ClearType::All)
+                )?;
+                for line in screen(head, trackers, &self.recent, usize::from(height)) {
+                    let line: String = line.chars().take(usize::from(width)).collect();
+                    writeln!(out, "{line}")?;
+                }
+            }
         }
-        let (width, height) = terminal::size().unwrap_or((WIDTH_COLUMNS, 60));
-        execute!(
-            out,
-            cursor::MoveTo(0, 0),
-            terminal::Clear(terminal::ClearType::All)
-        )?;
-        for line in screen(head, trackers, &self.recent, usize::from(height)) {
-            let line: String = line.chars().take(usize::from(width)).collect();
-            writeln!(out, "{line}")?;
-        }
+        self.drawn = self.drawn.wrapping_add(1);
         out.flush()
     }
 }
@@ -141,7 +175,7 @@ fn screen(
 
 fn headline_text(head: &Headline, trackers: usize) -> String {
     format!(
-        "Supercargo demo  {}  x{}  {trackers} trackers  {} readings stored  {} events",
+        "Supercargo demo  {}  x{}  {trackers} trackers  {} records stored  {} events",
         head.event_time, head.speed, head.stored, head.events
     )
 }

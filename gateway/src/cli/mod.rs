@@ -6,6 +6,8 @@
 #[cfg(feature = "demo")]
 mod demo;
 mod format;
+#[cfg(feature = "demo")]
+mod heard;
 mod init;
 #[cfg(feature = "demo")]
 mod live;

@@ -223,6 +223,24 @@ impl Lane {
         east.atan2(north).to_degrees().rem_euclid(360.0)
     }
 
+    /// The distance from the start at which the lane comes nearest to `point`, in metres.
+    #[must_use]
+    pub fn nearest_m(&self, point: Point) -> f64 {
+        let mut nearest = (f64::INFINITY, 0.0);
+        for (ends, along) in self.waypoints.windows(2).zip(self.along_m.windows(2)) {
+            let (start, end) = (ends[0].point(), ends[1].point());
+            let (east, north) = end.metres_from(start);
+            let (x, y) = point.metres_from(start);
+            let share = (x * east + y * north) / (east * east + north * north);
+            let share = share.clamp(0.0, 1.0);
+            let off_m = (x - share * east).hypot(y - share * north);
+            if off_m < nearest.0 {
+                nearest = (off_m, along[0] + share * (along[1] - along[0]));
+            }
+        }
+        nearest.1
+    }
+
     /// Where that is, in words: "at Gary" or "12 km after Lafayette towards Lebanon".
     #[must_use]
     pub fn describe(&self, distance_m: f64) -> String {
@@ -308,6 +326,18 @@ mod tests {
         let (east, north) = origin.offset_m(300.0, -400.0).metres_from(origin);
         assert!((east - 300.0).abs() < 1e-3 && (north + 400.0).abs() < 1e-3);
         assert!((origin.offset_m(300.0, -400.0).distance_m(origin) - 500.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_point_beside_the_lane_is_named_by_the_nearest_place_on_it() {
+        for lane in Lane::shipped() {
+            for share in [0.0, 0.13, 0.5, 0.77, 1.0] {
+                let along_m = lane.length_m() * share;
+                let beside = lane.at(along_m).offset_m(20.0, -20.0);
+                let off_m = lane.at(lane.nearest_m(beside)).distance_m(lane.at(along_m));
+                assert!(off_m < 60.0, "{off_m} m off at {share} of {}", lane.id);
+            }
+        }
     }
 
     #[test]

@@ -201,6 +201,14 @@ impl World {
         }
     }
 
+    /// A measured position in the words of a shipment's lane.
+    #[must_use]
+    pub fn words_of(&self, shipment: &Shipment, point: lane::Point, moving: bool) -> String {
+        let lane = self.lane_of(shipment);
+        let place = lane.describe(lane.nearest_m(point));
+        format!("{}, {place}", if moving { "moving" } else { "standing" })
+    }
+
     /// Temperature that a tracker's probe reports, in C, with its error.
     #[must_use]
     pub fn probe_celsius(&self, tracker: &Tracker, at_s: f64) -> f64 {
