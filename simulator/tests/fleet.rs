@@ -22,7 +22,10 @@ async fn drive(scenario: &Scenario, event_s: i64, speed: u32) -> (World, Receive
     let world = Arc::new(World::generate(scenario).unwrap());
     let received = Received::default();
     let address = peer(Arc::clone(&received)).await;
-    let clock = EventClock::starting_at(world.start, speed);
+    let end = protocol::units::UtcMs::saturating(world.start.get() + event_s * 1_000);
+    // Event time stands still at the end, however late a loaded machine looks at it.
+    let running = EventClock::starting_at(world.start, speed);
+    let clock = EventClock::new(Arc::new(move || running.now().min(end)), speed);
     let fleet = Fleet::start(FleetSpec {
         world: Arc::clone(&world),
         address,
@@ -31,7 +34,6 @@ async fn drive(scenario: &Scenario, event_s: i64, speed: u32) -> (World, Receive
         life: 0,
     });
     let fleet = fleet.unwrap();
-    let end = protocol::units::UtcMs::saturating(world.start.get() + event_s * 1_000);
     while clock.now() < end {
         tokio::time::sleep(clock.wait_until(end)).await;
     }
