@@ -178,6 +178,19 @@ fn a_hard_shock_is_an_event_and_a_bump_is_none() {
 }
 
 #[test]
+fn a_gap_of_hours_is_told_where_the_goods_were_when_it_began() {
+    let mut scribe = Scribe::new(1);
+    scribe.boot(0);
+    scribe.anchor(1, 0);
+    rig::ride(&mut scribe, 10, 600);
+    rig::ride(&mut scribe, 9_310, 12_000);
+    let view = view(scribe, Scribe::new(2));
+    let gap = with_code(&view, Code::DataGap)[0];
+    let place = gap.place.as_ref().expect("the fix before the gap");
+    assert!((place.lat - 50.0).abs() < 1e-6, "{place:?}");
+}
+
+#[test]
 fn missing_readings_are_a_gap_and_critical_during_an_excursion() {
     let gap_after = |centi| {
         let mut scribe = Scribe::new(1);

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use protocol::units::UtcMs;
 use serde::{Deserialize, Serialize};
 
-use super::{Certainty, Expectation, Expectations};
+use super::{Certainty, Expectation, Expectations, PLACE_AGE_S, RESTING_INTERVAL_S};
 use crate::world::World;
 use crate::world::fence::segment_distance_m;
 use crate::world::lane::Point;
@@ -211,14 +211,41 @@ fn matches(world: &World, one: &Expectation, event: &Delivered) -> bool {
     one.shipment == event.shipment
         && one.code == event.code
         && (one.from_ms..=one.to_ms).contains(&event.occurred_at_ms)
-        && off_by_m(world, one, event).is_none()
+        && misplaced(world, one, event).is_none()
 }
 
-/// How far the event's place is from the truck's path, if that is too far.
-fn off_by_m(world: &World, one: &Expectation, event: &Delivered) -> Option<f64> {
-    let (lat, lon) = (event.lat?, event.lon?);
-    let point = Point { lat, lon };
+/// Why the place of an event is not that of its expectation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Misplaced {
+    /// It tells none, though its tracker had one to tell.
+    Untold,
+    /// So far from the truck's path, in metres.
+    Away(f64),
+}
+
+fn misplaced(world: &World, one: &Expectation, event: &Delivered) -> Option<Misplaced> {
+    let (Some(lat), Some(lon)) = (event.lat, event.lon) else {
+        return (!may_lack_place(world, one)).then_some(Misplaced::Untold);
+    };
     let allowed_m = PLACE_TIMES_ACCURACY * event.accuracy_m.unwrap_or(WORST_ACCURACY_M);
+    let away_m = away_m(world, one, Point { lat, lon })?;
+    (away_m > allowed_m).then_some(Misplaced::Away(away_m))
+}
+
+/// An exception needs no place when it happened before its tracker surely had a first fix, two
+/// intervals of rest after it was switched on. A milestone rests on a fix and always has one.
+fn may_lack_place(world: &World, one: &Expectation) -> bool {
+    let Some(shipment) = world.shipments.iter().find(|s| s.id == one.shipment) else {
+        return true;
+    };
+    let trackers = &world.trackers[shipment.trackers.clone()];
+    let boots = trackers.iter().map(|tracker| tracker.boot_s);
+    let fixed_s = boots.fold(0.0, f64::max) + 2.0 * RESTING_INTERVAL_S;
+    one.code.starts_with("EX_") && one.place_s.0 + PLACE_AGE_S < fixed_s
+}
+
+/// How far a place is from the truck's path while the expectation allows it, in metres.
+fn away_m(world: &World, one: &Expectation, point: Point) -> Option<f64> {
     let shipment = world.shipments.iter().find(|s| s.id == one.shipment)?;
     let (from_s, to_s) = one.place_s;
     #[expect(
@@ -233,8 +260,7 @@ fn off_by_m(world: &World, one: &Expectation, event: &Delivered) -> Option<f64> 
             .point
     };
     let distances = (0..steps).map(|step| segment_distance_m(at(step), at(step + 1), point));
-    let nearest_m = distances.fold(f64::INFINITY, f64::min);
-    (nearest_m > allowed_m).then_some(nearest_m)
+    Some(distances.fold(f64::INFINITY, f64::min))
 }
 
 fn missing_sentence(one: &Expectation, left: &[&Delivered]) -> String {
@@ -266,8 +292,11 @@ fn unexpected_sentence(world: &World, expectations: &Expectations, event: &Deliv
     let expected = expected.filter(|one| same(&one.shipment, one.code));
     if let Some(one) = expected.min_by_key(|one| away(one.from_ms)) {
         let (from, to) = (time(one.from_ms), time(one.to_ms));
-        reason = match off_by_m(world, one, event) {
-            Some(metres) => format!(
+        reason = match misplaced(world, one, event) {
+            Some(Misplaced::Untold) => {
+                format!("{} ({from} to {to}), but it tells no place", one.why)
+            }
+            Some(Misplaced::Away(metres)) => format!(
                 "{} ({from} to {to}), but {metres:.0} m away from there",
                 one.why
             ),

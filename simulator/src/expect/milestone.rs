@@ -85,12 +85,9 @@ fn delivers(notes: &mut Notes<'_>, stop: &Stop) {
         return;
     };
     // It occurs when the time is over, at the place of the fix that began it: between driving in and
-    // standing still. The next reading at rest shows it. A tracker whose first fix lies as far from
-    // where the truck stands as still counts as the same place may seem to move once more, by its
-    // noise, and then the time begins anew.
-    let standing_s = stay.from_s + DELIVERED_AFTER_S;
-    let to_s = standing_s + DELIVERED_AFTER_S;
-    let known_s = standing_s + 2.0 * MOVING_INTERVAL_S + RESTING_INTERVAL_S;
+    // the first fix that stands. The next reading at rest shows it.
+    let to_s = stay.from_s + DELIVERED_AFTER_S + 2.0 * MOVING_INTERVAL_S + CONFIRMATION_S;
+    let known_s = to_s + RESTING_INTERVAL_S;
     let window = Window::new(edge_s + DELIVERED_AFTER_S, to_s, known_s);
     let window = window.placed(edge_s, to_s);
     let why = format!("it stands at {} for good", stop.name);

@@ -3,7 +3,8 @@
 //! A second opinion: nothing here knows the gateway's rules, only what their documentation promises.
 //! A delivered event matches an expectation of the same shipment and code when it occurred within
 //! the expectation's window (what the truth allows, widened by two sampling intervals and the
-//! confirmation) and its place lies within three times its accuracy of where the truck was.
+//! confirmation) and its place lies within three times its accuracy of where the truck was. One without
+//! a place matches nothing, unless it is an exception from before its tracker's first fix.
 //!
 //! What lies inside the measurement margin is `May`: a temperature within the probe's error of its
 //! bound, a duration within sampling of the delay, an impact near its threshold, and whatever is not

@@ -273,6 +273,59 @@ fn an_event_at_the_wrong_place_is_missing_there_and_unexpected_here() {
 }
 
 #[test]
+fn an_event_without_a_place_is_missing_wherever_its_tracker_had_a_fix() {
+    let world = failing(calm(), HOUR_S, 3.0 * HOUR_S);
+    let expectations = at(&world, 24.0 * HOUR_S);
+    let whole = perfect_delivery(&world, &expectations);
+    assert_eq!(whole.len(), 7, "six milestones and an excursion");
+    for index in 0..whole.len() {
+        let mut delivered = whole.clone();
+        (delivered[index].lat, delivered[index].lon) = (None, None);
+        let comparison = compare(&world, &expectations, &delivered);
+        let code = &delivered[index].code;
+        assert_eq!(comparison.missing.len(), 1, "{code}");
+        assert_eq!(comparison.missing[0].code, *code);
+        let sentence = &comparison.unexpected[0].sentence;
+        assert!(sentence.contains("but it tells no place"), "{sentence}");
+    }
+}
+
+#[test]
+fn an_impact_before_the_first_fix_needs_no_place_and_a_later_one_does() {
+    for (minutes, clean) in [(2.0, true), (30.0, false)] {
+        let mut world = calm();
+        world.trackers[0].impacts = vec![Impact {
+            at_s: world.trackers[0].boot_s + minutes * 60.0,
+            peak_g: 80.0,
+            pulse_s: 0.012,
+            axis: 0,
+        }];
+        let expectations = at(&world, 24.0 * HOUR_S);
+        let mut delivered = perfect_delivery(&world, &expectations);
+        let shock = delivered.iter_mut().find(|event| event.code == "EX_SHOCK");
+        let shock = shock.unwrap();
+        (shock.lat, shock.lon) = (None, None);
+        let comparison = compare(&world, &expectations, &delivered);
+        assert_eq!(comparison.is_clean(), clean, "after {minutes} min");
+    }
+}
+
+#[test]
+fn a_delivery_told_later_than_two_intervals_and_a_confirmation_is_missing() {
+    let world = calm();
+    let shipment = &world.shipments[0];
+    let stay = shipment.stay_at(shipment.stops.last().unwrap()).unwrap();
+    let expectations = at(&world, 24.0 * HOUR_S);
+    for (late_s, clean) in [(230.0, true), (250.0, false)] {
+        let mut delivered = perfect_delivery(&world, &expectations);
+        let last = delivered.iter_mut().find(|event| event.code == "DELIVERED");
+        last.unwrap().occurred_at_ms = world.utc_at(stay.from_s + 900.0 + late_s).get();
+        let comparison = compare(&world, &expectations, &delivered);
+        assert_eq!(comparison.is_clean(), clean, "{late_s} s");
+    }
+}
+
+#[test]
 fn a_retracted_event_does_not_count_and_a_near_miss_explains_a_false_one() {
     let world = failing(calm(), HOUR_S, HOUR_S + 12.0 * 60.0);
     let expectations = at(&world, 24.0 * HOUR_S);

@@ -55,8 +55,9 @@ impl DutyState {
         self.settle_battering(scene, |battering| battering.is_over(&now));
         match record {
             Record::Reading(reading) => {
-                self.track.locate(scene, reading);
+                // A gap is told where the goods were when it began, so before they are located anew.
                 self.cover(scene, reading);
+                self.track.locate(scene, reading);
                 self.feel(scene, reading);
                 self.charge(
                     scene,
