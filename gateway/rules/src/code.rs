@@ -3,6 +3,11 @@
 //! One enum, many dialects: every sink translates from here. The list is the one that logistics
 //! standards share (GS1 EPCIS 2.0 business steps, ASC X12 214 segment AT7); each code carries the
 //! words a person reads and what that person is expected to do next.
+//!
+//! The dictionary is wider than the rules: this version raises the codes of [`Code::RAISED`]. The others
+//! have their name and their words, so that sinks and readers of events need not change when a rule for
+//! them comes; until then alarms about free fall, tilt, light, doors, humidity and sensors are stored
+//! and raise nothing.
 
 use core::fmt;
 use core::str::FromStr;
@@ -160,6 +165,26 @@ dictionary! {
 pub struct UnknownCode(pub String);
 
 impl Code {
+    /// The codes that this version has a rule for, in the order of the dictionary.
+    pub const RAISED: &'static [Self] = &[
+        Self::ArrivedPickup,
+        Self::PickedUp,
+        Self::InTransit,
+        Self::ArrivedHub,
+        Self::DepartedHub,
+        Self::AtCustoms,
+        Self::CustomsCleared,
+        Self::OutForDelivery,
+        Self::ArrivedDelivery,
+        Self::Delivered,
+        Self::DepartedDelivery,
+        Self::Temperature,
+        Self::Shock,
+        Self::DataGap,
+        Self::Silent,
+        Self::Battery,
+    ];
+
     /// Whether the code is a stage of the journey.
     #[must_use]
     pub const fn is_milestone(self) -> bool {
