@@ -203,9 +203,8 @@ fn import_fault(
 }
 
 fn breaks(only: &Only, file: &str, path: &str) -> bool {
-    let named = path == only.path
-        || path.starts_with(&format!("{}::", only.path))
-        || path.contains(&format!("::{}", only.path));
+    // A word at the end or in the middle of the path: `use std::time;` does not hide `time::Instant`.
+    let named = format!("::{path}::").contains(&format!("::{}::", only.path));
     named && file.starts_with(only.room) && !only.except.iter().any(|room| file.starts_with(room))
 }
 
@@ -334,6 +333,33 @@ mod tests {
             faults("gateway/src/cli/demo.rs", "use simulator::fleet;").len(),
             0
         );
+    }
+
+    #[test]
+    fn the_rules_reach_neither_files_nor_net_nor_threads_nor_clocks_nor_hash_order() {
+        let verdict = |text: &str| faults("gateway/rules/src/verdict.rs", text);
+        assert_eq!(
+            verdict("use core::fmt;\nuse std::{collections::{BTreeMap, HashMap}, sync};"),
+            [
+                "gateway/rules/src/verdict.rs:2: `std::collections::HashMap` has no place here: its order differs from run to run; take the BTree kind"
+            ]
+        );
+        for banned in [
+            "use std::fs;",
+            "use std::net::{TcpStream};",
+            "fn f() { std::thread::spawn(g); }",
+            "use std::time; fn f() { time::Instant::now(); }",
+            "fn f() -> std::time::SystemTime {}",
+            "use std::collections::*; fn f() { let s = HashSet::new(); }",
+            "use std::collections::hash_map::Entry;",
+            "mod deep { use std::fs::File; }",
+        ] {
+            assert_eq!(verdict(banned).len(), 1, "{banned}");
+            let outside = faults("simulator/src/fleet.rs", banned);
+            assert_eq!(outside.len(), 0, "{banned}");
+        }
+        let allowed = "use std::collections::{BTreeMap, BTreeSet};\nuse std::time::Duration;";
+        assert_eq!(verdict(allowed).len(), 0);
     }
 
     #[test]

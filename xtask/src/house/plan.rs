@@ -126,7 +126,36 @@ pub(super) const ONLY: &[Only] = &[
         except: &[],
         why: "a sink is handed an event and answers with a confirmation",
     },
+    never_in_rules("std::fs", NO_IO),
+    never_in_rules("std::net", NO_IO),
+    never_in_rules("std::io", NO_IO),
+    never_in_rules("std::env", NO_IO),
+    never_in_rules("std::process", NO_IO),
+    never_in_rules(
+        "std::thread",
+        "a verdict follows from its records in one order",
+    ),
+    never_in_rules("Instant", NO_CLOCK),
+    never_in_rules("SystemTime", NO_CLOCK),
+    never_in_rules("HashMap", NO_HASH),
+    never_in_rules("HashSet", NO_HASH),
+    never_in_rules("std::collections::hash_map", NO_HASH),
+    never_in_rules("std::collections::hash_set", NO_HASH),
 ];
+
+const NO_IO: &str = "a verdict follows from its records alone, without files, net or process";
+const NO_CLOCK: &str = "a verdict knows event time only";
+const NO_HASH: &str = "its order differs from run to run; take the BTree kind";
+
+/// A part of the standard library that would make verdicts of the same records differ.
+const fn never_in_rules(path: &'static str, why: &'static str) -> Only {
+    Only {
+        room: "gateway/rules/src/",
+        path,
+        except: &[],
+        why,
+    }
+}
 
 /// The proof that a commit survives a power cut, and the one file that may make it: its barrier calls
 /// the engine's sync first. (Its field is private to the store; this keeps the store's other files out.)
