@@ -157,10 +157,16 @@ fn whole_seconds(duration: Duration) -> u32 {
 
 /// The settings a device should have and has not reported, from the store.
 pub(super) fn desired_settings(store: Store) -> Arc<dyn DesiredSettings> {
-    Arc::new(move |device: &DeviceId| unreported(&store, device).unwrap_or_default())
+    Arc::new(move |device: &DeviceId| match unreported(&store, device) {
+        Ok(settings) => settings,
+        Err(error) => {
+            // The connection goes on: readings matter more, and the next connection asks again.
+            tracing::error!(%device, "desired settings not read: {error}");
+            None
+        }
+    })
 }
 
-/// Reads fail only when the store has failed, and then the gateway is on its way down.
 fn unreported(store: &Store, device: &DeviceId) -> Result<Option<Vec<u8>>, StoreError> {
     table::value(store, Table::Desired, device.as_str())
 }
