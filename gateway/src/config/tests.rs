@@ -131,8 +131,25 @@ fn a_budget_that_cannot_hold_the_fleet_is_refused_with_the_sum() {
         found[0].contains("= 432000000 readings need at least"),
         "{found:?}"
     );
-    let enough = text.replace("1GiB", "40GiB");
-    assert!(Config::parse(Path::new("c.toml"), &enough, &[]).is_ok());
+    // 432,000,000 readings of 315 bytes are 126.7 GiB.
+    let least = "at least \"129777MiB\"";
+    assert!(found[0].contains(least), "{found:?}");
+    for (budget, held) in [("129776MiB", false), ("129777MiB", true)] {
+        let text = text.replace("1GiB", budget);
+        let parsed = Config::parse(Path::new("c.toml"), &text, &[]);
+        assert_eq!(parsed.is_ok(), held, "{budget}");
+    }
+}
+
+#[test]
+fn the_budget_reckons_with_the_bytes_per_record_that_the_decision_record_measured() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/adr/0003-store.md");
+    let record = std::fs::read_to_string(path).unwrap();
+    let figure = format!(
+        "{} bytes of disk per record",
+        check::STORED_BYTES_PER_RECORD
+    );
+    assert!(record.contains(&figure), "ADR 0003 must state: {figure}");
 }
 
 #[test]
