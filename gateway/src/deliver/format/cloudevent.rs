@@ -104,7 +104,126 @@ fn data(source: &Source, told: &Revision, recorded_at: UtcMs) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use rules::event::{
+        CaseId, Confidence, Detail, Event, EventId, Evidence, Place, Severity, TimeQuality,
+    };
+
     use super::*;
+
+    /// An arrival at a hub that late data corrected.
+    fn arrival() -> Revision {
+        let device: protocol::key::DeviceId = "t-1".parse().unwrap();
+        let place = Place {
+            lat: 51.924,
+            lon: 4.478,
+            accuracy_m: 12.5,
+            fence: Some("hub-1".to_owned()),
+            name: "Rotterdam cold store".to_owned(),
+        };
+        let event = Event {
+            id: EventId("e1".to_owned()),
+            code: Code::ArrivedHub,
+            shipment: "S-1".to_owned(),
+            rule: "milestone".to_owned(),
+            title: "Arrived".to_owned(),
+            next_action: "Unload".to_owned(),
+            severity: Severity::Info,
+            confidence: Confidence::Certain,
+            occurred_at: UtcMs::saturating(1_782_864_000_000),
+            ended_at: None,
+            time_quality: TimeQuality::Anchored,
+            time_uncertainty_s: 1,
+            closed: true,
+            as_of: None,
+            place: Some(place),
+            actor: device.clone(),
+            references: BTreeMap::from([("order".to_owned(), "4711".to_owned())]),
+            unit: None,
+            probe: None,
+            plan_version: 3,
+            detail: Detail::Stop {
+                stop: "hub".to_owned(),
+                index: 1,
+            },
+            evidence: vec![Evidence {
+                device,
+                key: protocol::key::RecordKey::new(7, 0, 12),
+            }],
+        };
+        Revision {
+            event,
+            rev: 2,
+            phase: Phase::Amend,
+            case_id: CaseId("c1".to_owned()),
+            predecessors: vec![EventId("e0".to_owned())],
+            late: true,
+        }
+    }
+
+    #[test]
+    fn the_whole_envelope_has_every_required_attribute_and_nothing_unknown() {
+        let source = Source {
+            gateway: "depot-1".to_owned(),
+            zone: chrono_tz::Europe::Berlin,
+        };
+        let recorded_at = UtcMs::saturating(1_782_864_060_000);
+        let told = structured(&source, &arrival(), recorded_at, 17);
+        assert!(!told.contains(&b'\n'));
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        let data = json!({
+            "event_id": "e1",
+            "rev": 2,
+            "phase": "amend",
+            "case_id": "c1",
+            "predecessors": ["e0"],
+            "late": true,
+            "gateway": "depot-1",
+            "recorded_at": "2026-07-01T02:01:00.000+02:00",
+            "code": "ARRIVED_HUB",
+            "shipment": "S-1",
+            "rule": "milestone",
+            "title": "Arrived",
+            "next_action": "Unload",
+            "severity": "info",
+            "confidence": "certain",
+            "occurred_at": "2026-07-01T02:00:00.000+02:00",
+            "ended_at": null,
+            "time_quality": "anchored",
+            "time_uncertainty_s": 1,
+            "closed": true,
+            "as_of": null,
+            "place": {
+                "lat": 51.924,
+                "lon": 4.478,
+                "accuracy_m": 12.5,
+                "fence": "hub-1",
+                "name": "Rotterdam cold store",
+            },
+            "actor": "t-1",
+            "references": { "order": "4711" },
+            "unit": null,
+            "probe": null,
+            "plan_version": 3,
+            "detail": { "kind": "stop", "stop": "hub", "index": 1 },
+            "evidence": [{ "device": "t-1", "key": "0000000000000007/0/12" }],
+        });
+        let expected = json!({
+            "specversion": "1.0",
+            "id": "e1-2",
+            "source": "urn:supercargo:gateway:depot-1",
+            "type": "supercargo.milestone.arrived_hub.v1",
+            "subject": "S-1",
+            "time": "2026-07-01T02:00:00.000+02:00",
+            "datacontenttype": "application/json",
+            "partitionkey": "S-1",
+            "recordedtime": "2026-07-01T02:01:00.000+02:00",
+            "sequence": "00000000000000000017",
+            "data": data,
+        });
+        assert_eq!(told, expected);
+    }
 
     #[test]
     fn times_carry_the_offset_in_force_at_that_moment() {
