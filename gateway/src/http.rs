@@ -59,7 +59,8 @@ pub struct Metric {
 
 /// What the endpoint reports on.
 pub trait Vitals: Send + Sync + 'static {
-    /// Whether the gateway can do its work: store open and not full, view caught up.
+    /// Whether the gateway can do its work: the fold is not further behind than allowed. A store that
+    /// fails or is full needs no word here: it ends the process.
     ///
     /// # Errors
     /// Every reason why not.
@@ -109,7 +110,11 @@ async fn readyz(State(vitals): State<Arc<dyn Vitals>>) -> impl IntoResponse {
 
 async fn metrics(State(vitals): State<Arc<dyn Vitals>>) -> impl IntoResponse {
     let headers = [(header::CONTENT_TYPE, METRICS_TYPE)];
-    (headers, exposition(&vitals.metrics()))
+    // Reads the store, so it must not hold up a thread that serves connections.
+    match tokio::task::spawn_blocking(move || exposition(&vitals.metrics())).await {
+        Ok(text) => (headers, text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// Metrics in the text format; help and type stand before the first value of a name.

@@ -1,18 +1,15 @@
 //! How the gateway is doing: readiness, metrics, and the running part of `status`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio::sync::watch;
+use std::time::Duration;
 
 use crate::account::Account;
-use crate::clock::monotonic;
 use crate::config::Config;
 use crate::control::{Facts, Row};
 use crate::deliver::health::Health;
 use crate::http::{Kind, Metric, Vitals};
 use crate::mqtt::endpoint::Handle;
-use crate::store::{Commit, Store};
+use crate::store::Store;
 
 /// Shared by HTTP and the control socket.
 #[derive(Clone)]
@@ -24,14 +21,6 @@ struct Parts {
     endpoint: Handle,
     sinks: Vec<(String, Health)>,
     ready_lag_max: Duration,
-    lag: watch::Sender<Option<Lag>>,
-}
-
-/// Since when the fold has been behind a commit.
-#[derive(Clone, Copy)]
-struct Lag {
-    commit: Commit,
-    since: Instant,
 }
 
 impl Vital {
@@ -48,7 +37,6 @@ impl Vital {
             endpoint,
             sinks,
             ready_lag_max: config.http.ready_lag_max,
-            lag: watch::Sender::new(None),
         }))
     }
 
@@ -104,31 +92,11 @@ impl Vital {
         }
         rows
     }
-
-    /// How long the commit that the fold must take next has been waiting.
-    fn lag(&self) -> Duration {
-        let (newest, folded) = (self.0.store.newest_commit(), self.0.store.newest_folded());
-        let now = monotonic();
-        let mut waited = Duration::ZERO;
-        self.0.lag.send_modify(|lag| {
-            *lag = lag.filter(|lag| lag.commit > folded);
-            if newest > folded {
-                let since = lag
-                    .get_or_insert(Lag {
-                        commit: newest,
-                        since: now,
-                    })
-                    .since;
-                waited = now.saturating_duration_since(since);
-            }
-        });
-        waited
-    }
 }
 
 impl Vitals for Vital {
     fn ready(&self) -> Result<(), Vec<String>> {
-        let waited = self.lag();
+        let waited = self.0.store.unfolded_for();
         if waited > self.0.ready_lag_max {
             let allowed = self.0.ready_lag_max.as_secs();
             let waited = waited.as_secs();
@@ -162,8 +130,8 @@ impl Vitals for Vital {
             ),
             gauge(
                 "supercargo_fold_lag_seconds",
-                "How long the fold has been behind, as seen by these requests.",
-                self.lag().as_secs_f64(),
+                "How long the oldest commit not yet folded has been waiting.",
+                self.0.store.unfolded_for().as_secs_f64(),
             ),
         ];
         if let Ok(bytes) = self.0.store.size_bytes() {
@@ -227,6 +195,6 @@ impl Vital {
     clippy::cast_precision_loss,
     reason = "metrics are floating point by their format"
 )]
-const fn float(value: u64) -> f64 {
+pub(super) const fn float(value: u64) -> f64 {
     value as f64
 }
