@@ -14,6 +14,7 @@
 mod failure;
 mod folder;
 mod ports;
+mod shortfall;
 mod sinks;
 mod vitals;
 

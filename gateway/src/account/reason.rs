@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 /// What a reason costs: where a ledger of sent and stored things finds the difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cost {
-    /// A payload that was acknowledged but holds nothing we can store; it is in the quarantine.
+    /// A payload that was acknowledged but holds nothing we can store; the
+    /// quarantine keeps it, or its digest and length when full.
     Payload,
     /// Something that was never acknowledged; the device still has it and sends it again.
     Retry,
@@ -21,7 +22,10 @@ pub enum Cost {
 impl Cost {
     const fn sentence(self) -> &'static str {
         match self {
-            Self::Payload => "the payload, which is in the quarantine",
+            Self::Payload => {
+                "the payload: the quarantine in the store keeps it (when full, its digest and length); \
+                 `status` tells how many"
+            }
             Self::Retry => "nothing: it was not acknowledged and is sent again",
             Self::Unpromised => "the message, which was sent without a promise",
             Self::Detail => "detail for people; no reading",

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::row::Row;
-use super::{Request, episode, export};
+use super::{Request, episode, export, shortfall};
 use crate::clock::monotonic;
 use crate::config::STORE_FOLDER;
 use crate::fold::posted::Posted;
@@ -178,6 +178,8 @@ impl Desk {
             fact("devices", self.devices()?),
             fact("events", self.count_events()?),
         ];
+        rows.extend(shortfall::missing(&self.store)?);
+        rows.extend(shortfall::quarantine(&self.store)?);
         for sink in &self.sinks {
             let queued = outbox::pending(&self.store, sink, 0, QUEUE_COUNT_MAX_ROWS)?.len();
             let mut row = fact("outbox_rows", queued);
@@ -262,7 +264,7 @@ pub(super) struct Told {
     pub(super) after: u64,
 }
 
-fn fact(name: &'static str, value: impl Into<serde_json::Value>) -> Row {
+pub(super) fn fact(name: &'static str, value: impl Into<serde_json::Value>) -> Row {
     let mut row = Row::new();
     row.put("name", name);
     row.put("value", value);

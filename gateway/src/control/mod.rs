@@ -22,6 +22,7 @@ mod server;
 #[cfg(not(unix))]
 #[path = "unsupported.rs"]
 mod server;
+mod shortfall;
 
 use std::path::PathBuf;
 use std::time::Duration;

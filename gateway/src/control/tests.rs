@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 use protocol::batch::Entry;
-use protocol::key::{RecordKey, Seq};
+use protocol::key::{DeviceId, RecordKey, Seq};
 use protocol::reading::{Battery, Measured, Missing, Reading};
 use protocol::record::{Anchor, Numbered, Record, TimeSource};
 use protocol::units::{CentiCelsius, Milliseconds, Millivolts, Percent, UptimeMs, UtcMs};
@@ -19,8 +19,11 @@ use super::desk::Running;
 use super::*;
 use crate::config::Control;
 use crate::store::content::Content;
+use crate::store::device::{self, Lost};
 use crate::store::history::{self, Known};
 use crate::store::journal::{self, Records, Stored};
+use crate::store::quarantine::{Fill, Octets, Overflow, Refused};
+use crate::store::seen::BootId;
 use crate::store::{Batch, Commit, Store, memory, view};
 
 fn content(seq: u32, record: Record) -> Content {
@@ -215,6 +218,53 @@ async fn the_socket_is_the_owners_alone_and_answers_what_the_store_says() {
         text.contains(&r#"{"name":"connections","value":3}"#.to_owned()),
         "{text:?}"
     );
+}
+
+#[test]
+fn status_tells_what_is_missing_and_of_whom_and_what_the_quarantine_holds() {
+    let desk = desk(None);
+    let device: DeviceId = "t-9".parse().unwrap();
+    let boot = BootId {
+        device: device.clone(),
+        epoch: RecordKey::new(7, 0, 0).epoch,
+        boot: RecordKey::new(7, 0, 0).boot,
+    };
+    let lost = Lost {
+        first: RecordKey::new(7, 0, 1),
+        last: Seq(2),
+        count: 2,
+    };
+    let refused = Refused {
+        device: device.to_string(),
+        channel: "readings".to_owned(),
+        received_at_ms: 0,
+        reason: "undecodable".to_owned(),
+        detail: "decode batch at byte 0".to_owned(),
+        payloads: vec![Octets(vec![7; 12])],
+    };
+    let mut batch = Batch::default();
+    device::note_end(&mut batch, &boot, Seq(5)).unwrap();
+    device::note_lost(&mut batch, &device, lost).unwrap();
+    let mut fill = Fill::load(&desk.store).unwrap();
+    fill.keep(&mut batch, &device, &refused, &mut Overflow::default())
+        .unwrap();
+    desk.store.apply(batch).unwrap();
+    let rows = answers(&desk, &Request::Status);
+    let lines: Vec<_> = rows.iter().map(ToString::to_string).collect();
+    for expected in [
+        r#"{"name":"records_lost","value":2}"#,
+        r#"{"name":"records_pending","value":0}"#,
+        r#"{"name":"records_unexplained","value":4}"#,
+        r#"{"name":"records_missing","value":6,"device":"t-9","lost":2,"pending":0,"unexplained":4}"#,
+        r#"{"name":"quarantine_rows","value":1}"#,
+        r#"{"name":"quarantine_bytes","value":12}"#,
+        r#"{"name":"quarantine_overflow","value":0}"#,
+    ] {
+        assert!(
+            lines.iter().any(|line| line == expected),
+            "{expected} in {lines:#?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! sessions, and its receiving end to [`commit::Committer::spawn`].
 
 pub mod admit;
+pub mod census;
 pub mod commit;
 pub mod decode;
 pub mod missing;

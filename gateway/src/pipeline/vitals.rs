@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::shortfall::Shortfall;
 use crate::account::Account;
 use crate::config::Config;
 use crate::control::{Facts, Row};
@@ -21,6 +22,7 @@ struct Parts {
     endpoint: Handle,
     sinks: Vec<(String, Health)>,
     ready_lag_max: Duration,
+    shortfall: Shortfall,
 }
 
 impl Vital {
@@ -37,6 +39,7 @@ impl Vital {
             endpoint,
             sinks,
             ready_lag_max: config.http.ready_lag_max,
+            shortfall: Shortfall::default(),
         }))
     }
 
@@ -138,6 +141,7 @@ impl Vitals for Vital {
             let help = "Bytes of the store on disk.";
             metrics.push(gauge("supercargo_store_bytes", help, float(bytes)));
         }
+        metrics.extend(self.0.shortfall.metrics(&self.0.store));
         metrics.extend(self.counters());
         metrics.extend(self.sink_metrics());
         metrics

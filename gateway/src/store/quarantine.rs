@@ -89,6 +89,9 @@ pub struct Fill {
     next: u64,
     rows: u64,
     bytes: u64,
+    /// Payloads of which only digest, length and count are kept.
+    #[serde(default)]
+    overflow: u64,
 }
 
 /// What became of something refused.
@@ -107,6 +110,24 @@ impl Fill {
     /// When it cannot be read or is damaged.
     pub fn load(store: &Store) -> Result<Self, StoreError> {
         Ok(table::value(store, Table::Meta, KIND)?.unwrap_or_default())
+    }
+
+    /// Payloads kept whole.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of the payloads kept whole.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Payloads of which only digest, length and count are kept.
+    #[must_use]
+    pub const fn overflow(&self) -> u64 {
+        self.overflow
     }
 
     /// Keeps something refused, whole if there is room. `overflow` is the device's row so far.
@@ -145,6 +166,8 @@ impl Fill {
             last_received_at_ms: refused.received_at_ms,
         };
         batch.put(overflow_key(device), encode(KIND, device, overflow)?);
+        self.overflow += 1;
+        table::put(batch, Table::Meta, KIND, self)?;
         Ok(Room::Full)
     }
 }
@@ -207,6 +230,7 @@ mod tests {
             next: 3,
             rows: KEPT_MAX_ROWS - 1,
             bytes: 0,
+            overflow: 0,
         };
         let mut batch = Batch::default();
         let mut lost = Overflow::default();
@@ -226,7 +250,9 @@ mod tests {
         let kept = overflow(&store, &device).unwrap().unwrap();
         assert_eq!((kept.count, kept.bytes, kept.last_bytes), (2, 50, 30));
         assert_eq!(kept.last_sha256.0, Sha256::digest([7; 30]).to_vec());
-        assert_eq!(Fill::load(&store).unwrap().rows, KEPT_MAX_ROWS);
+        let fill = Fill::load(&store).unwrap();
+        assert_eq!((fill.rows(), fill.bytes()), (KEPT_MAX_ROWS, 10));
+        assert_eq!(fill.overflow(), 2);
     }
 
     #[test]

@@ -1,0 +1,40 @@
+//! What is not there, as rows of `status`: numbers missing of devices, and payloads refused.
+
+use super::desk::fact;
+use super::row::Row;
+use crate::ingest::census::{Census, census};
+use crate::store::quarantine::Fill;
+use crate::store::{Store, StoreError};
+
+/// Rows about numbers that devices used and the gateway does not have, in all and of the worst.
+pub(super) fn missing(store: &Store) -> Result<Vec<Row>, StoreError> {
+    let Census { total, worst, cut } = census(store)?;
+    let mut rows = vec![
+        fact("records_lost", total.lost),
+        fact("records_pending", total.pending),
+        fact("records_unexplained", total.unexplained),
+    ];
+    for row in rows.iter_mut().filter(|_| cut) {
+        row.put("at_least", true);
+    }
+    rows.extend(worst.into_iter().map(|(device, missing)| {
+        let all = missing.lost + missing.pending + missing.unexplained;
+        let mut row = fact("records_missing", all);
+        row.put("device", device.as_str());
+        row.put("lost", missing.lost);
+        row.put("pending", missing.pending);
+        row.put("unexplained", missing.unexplained);
+        row
+    }));
+    Ok(rows)
+}
+
+/// Rows about what was refused and is kept for people to look at.
+pub(super) fn quarantine(store: &Store) -> Result<Vec<Row>, StoreError> {
+    let fill = Fill::load(store)?;
+    Ok(vec![
+        fact("quarantine_rows", fill.rows()),
+        fact("quarantine_bytes", fill.bytes()),
+        fact("quarantine_overflow", fill.overflow()),
+    ])
+}
