@@ -180,6 +180,7 @@ pub(super) fn count_refusals(account: Account) -> OnRefusal {
 mod tests {
     use super::*;
     use crate::mqtt::persistence::Subscriptions;
+    use crate::store::memory;
 
     #[tokio::test]
     async fn a_session_outlives_the_gateway_and_can_be_forgotten() {
@@ -206,5 +207,43 @@ mod tests {
         assert_eq!(sessions.load(&device).await.unwrap(), Some(record));
         sessions.remove(&device).await.unwrap();
         assert_eq!(sessions.load(&device).await.unwrap(), None);
+    }
+
+    /// What is logged, as text.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_be_read_are_none_for_the_device_and_an_error_in_the_log() {
+        let store = memory::store();
+        let mut batch = Batch::default();
+        table::put(&mut batch, Table::Desired, "t-1", &"no list of bytes").unwrap();
+        store.apply(batch).unwrap();
+        let settings = desired_settings(store);
+        let log = Log::default();
+        let writer = log.clone();
+        let logging = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
+        let ask = |device: &str| settings.unreported(&device.parse().unwrap());
+        let (damaged, absent) =
+            tracing::subscriber::with_default(logging, || (ask("t-1"), ask("t-2")));
+        assert_eq!((damaged, absent), (None, None));
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let errors: Vec<_> = text.lines().filter(|line| line.contains("ERROR")).collect();
+        assert_eq!(errors.len(), 1, "{text}");
+        assert!(errors[0].contains("desired settings not read"), "{text}");
+        assert!(errors[0].contains("t-1"), "{text}");
     }
 }
