@@ -57,17 +57,28 @@ async fn a_recording_arrives_reading_by_reading_at_its_recorded_place() {
 }
 
 #[tokio::test]
-async fn a_receiver_without_a_fix_is_reported_without_a_position() {
+async fn a_receiver_that_speaks_no_nmea_is_reported_without_a_position() {
     let (played, readings) = played("bu303-nofix.log").await;
     assert_eq!(played.counters.records.pending, 0);
     assert!(!readings.is_empty());
-    let no_fix = Measured::Missing(Missing::NoFix);
-    let without = readings
+    // Its output is binary, so it has not been heard, and is not yet taken for broken.
+    let unheard = Measured::Missing(Missing::NotSampled);
+    for reading in &readings {
+        assert_eq!(reading.position, unheard, "{reading:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_still_searches_is_reported_without_a_fix() {
+    let (_, readings) = played("quectel-eg25-g.log").await;
+    let search = readings
         .iter()
-        .filter(|reading| reading.position == no_fix)
-        .count();
-    assert_eq!(
-        without + usize::from(readings[0].position != no_fix),
-        readings.len()
-    );
+        .skip_while(|reading| reading.position == Measured::Missing(Missing::NotSampled))
+        .take_while(|reading| reading.position == Measured::Missing(Missing::NoFix));
+    // It finds itself 28 s after its first word.
+    assert!(search.count() >= 4, "{readings:?}");
+    let found = readings
+        .iter()
+        .any(|reading| reading.position.value().is_some());
+    assert!(found, "{readings:?}");
 }

@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +22,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Most lines of a log shown when a test fails.
 const LOG_LINES_SHOWN: usize = 60;
+
+/// First and last port the kernel gives to clients that do not ask for one.
+const EPHEMERAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// Lowest port given out: below are the well-known services.
+const FIRST_PORT: u16 = 10_000;
+
+/// How far apart two processes begin to look for a port: more than one test process takes.
+const PORTS_PER_PROCESS: u32 = 64;
+
+/// How many ports this process has looked at; none is given out twice.
+static PORTS_TRIED: AtomicU32 = AtomicU32::new(0);
 
 /// Where daemons are besides `PATH`.
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
@@ -137,12 +150,34 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> R
     bail!("waited {} s for {what}", PATIENCE.as_secs())
 }
 
-/// A loopback address that was free a moment ago.
+/// A loopback address that nobody listens at, and that stays free while a killed peer is away: its port
+/// lies outside the range the kernel hands out, so no client can be given it, and this process gives
+/// it out once.
 ///
 /// # Errors
-/// When the machine has no free port.
+/// When the machine has no such port.
 pub fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+    let handed_out = fs::read_to_string(EPHEMERAL_PORTS)?;
+    let first: Option<u16> = handed_out.split_whitespace().next().and_then(parsed);
+    let reserved = FIRST_PORT..first.with_context(|| format!("{EPHEMERAL_PORTS}: {handed_out}"))?;
+    let count = u32::from(reserved.end.saturating_sub(reserved.start));
+    for _ in 0..count {
+        // Spread over the range by process, so that two runs at once seldom meet.
+        let turn = PORTS_TRIED.fetch_add(1, Ordering::Relaxed);
+        let step = process::id()
+            .wrapping_mul(PORTS_PER_PROCESS)
+            .wrapping_add(turn)
+            % count;
+        let port = reserved.start.saturating_add(u16::try_from(step)?);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no free port in {reserved:?}, below those of {EPHEMERAL_PORTS}")
+}
+
+fn parsed(number: &str) -> Option<u16> {
+    number.parse().ok()
 }
 
 /// A binary of the workspace, built in the same profile as the running test.
@@ -290,6 +325,16 @@ mod tests {
         let mut peer = Peer::start("shell", &mut shell, &folder.path().join("log")).unwrap();
         let error = peer.wait_until("to listen", || false).unwrap_err();
         assert!(error.to_string().contains("no luck"), "{error}");
+    }
+
+    #[test]
+    fn no_address_is_given_twice_and_none_to_a_client_that_asks_for_any() {
+        let given: Vec<_> = (0..8).map(|_| free_address().unwrap()).collect();
+        let distinct: std::collections::BTreeSet<_> = given.iter().collect();
+        assert_eq!(distinct.len(), given.len());
+        let any = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let lowest = any.local_addr().unwrap().port();
+        assert!(given.iter().all(|own| own.port() < lowest), "{given:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::peer::{run, skipped};
+use crate::peer::{foreign, run, skipped};
 
 /// Size of the disk: sled's segments are 8 MiB, and a test writes a few of them.
 const DISK_BYTES: u64 = 512 * 1024 * 1024;
@@ -23,6 +23,7 @@ const CUT: &str = "sysopen(my $disk, $ARGV[0], 0) or die \"open: $!\"; \
 /// A mounted disk. Dropping it unmounts it.
 #[derive(Debug)]
 pub struct Disk {
+    perl: PathBuf,
     image: PathBuf,
     mount: PathBuf,
     mounted: bool,
@@ -43,16 +44,19 @@ impl Disk {
             skipped("needs loop devices, to mount a disk of its own");
             return Ok(None);
         }
+        let programs = (foreign("mkfs.ext4", "e2fsprogs"), foreign("perl", "perl"));
+        let (Some(mkfs), Some(perl)) = programs else {
+            return Ok(None);
+        };
         let mut disk = Self {
+            perl,
             image: folder.join("disk"),
             mount: folder.join("mount"),
             mounted: false,
         };
         fs::create_dir_all(&disk.mount)?;
         fs::File::create(&disk.image)?.set_len(DISK_BYTES)?;
-        run(Command::new("mkfs.ext4")
-            .args(["-q", "-F"])
-            .arg(&disk.image))?;
+        run(Command::new(mkfs).args(["-q", "-F"]).arg(&disk.image))?;
         if let Err(error) = disk.attach() {
             skipped(&format!("needs loop devices that mount: {error}"));
             return Ok(None);
@@ -71,7 +75,7 @@ impl Disk {
     /// # Errors
     /// When the kernel refuses.
     pub fn cut(&self) -> Result<()> {
-        let cut = run(Command::new("perl").args(["-e", CUT]).arg(&self.mount));
+        let cut = run(Command::new(&self.perl).args(["-e", CUT]).arg(&self.mount));
         cut.map(drop).context("cut the power of the disk")
     }
 

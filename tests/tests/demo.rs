@@ -130,9 +130,11 @@ fn ten_worlds_are_reported_as_they_were() {
         return peer::skipped("belongs to the long campaign: cargo xtask test --full");
     }
     for seed in SEEDS {
-        let output = demo(SHORT, &["--seed", &seed.to_string()]).unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "seed {seed}: {told}");
-        is_whole(&summary(&output).unwrap());
+        for wall in [SHORT, LONG] {
+            let output = demo(wall, &["--seed", &seed.to_string()]).unwrap();
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(0), "seed {seed}, {wall}: {told}");
+            is_whole(&summary(&output).unwrap());
+        }
     }
 }

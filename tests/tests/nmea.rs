@@ -12,18 +12,24 @@ use serde_json::Value;
 use tests::depot::Depot;
 use tests::peer::{self, Peer};
 
-/// Recordings whose receiver stood still, by their headers and by their noise-sized extent.
-const STATIONARY: [&str; 9] = [
+/// Recordings whose receiver stood still, by their headers and, but for [`SETTLING`], by their
+/// noise-sized extent.
+const STATIONARY: [&str; 10] = [
     "gp-320fw-2019-04-06-overflow",
     "haicom-305N",
     "mt3339",
     "neo-m8n",
     "nmea-fuzzy-cases",
     "nokia-ld-4w",
+    "quectel-eg25-g",
     "rx210",
     "telit-he910",
     "ublox-8",
 ];
+
+/// Stood still as well, but its first fixes are 200 m off and settle. That is a way across an edge, so
+/// it gets none.
+const SETTLING: &str = "quectel-eg25-g";
 
 /// The recording without a single fix.
 const WITHOUT_FIX: &str = "bu303-nofix";
@@ -90,8 +96,8 @@ fn check_positions(device: &str, extent: Option<Extent>, rows: &[Value]) {
     }
 }
 
-/// A receiver that stands in the middle of one fence and on the edge of another reports at most that
-/// it is there, once, and never that it left or moved.
+/// A receiver that stands in the middle of one fence and on the edge of another arrives in the first,
+/// once, and perhaps in the second, and nothing else is told of it, but that it falls silent.
 fn check_stillness(device: &str, events: &[Value]) {
     let shipment = format!("S-{device}");
     let mut told: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
@@ -102,26 +108,13 @@ fn check_stillness(device: &str, events: &[Value]) {
         let code = event["data"]["code"].as_str().unwrap_or_default();
         told.entry(code).or_default().push(event);
     }
-    for code in [
-        "PICKED_UP",
-        "IN_TRANSIT",
-        "DEPARTED_HUB",
-        "EX_IMPROBABLE_JUMP",
-    ] {
-        assert!(
-            !told.contains_key(code),
-            "{device} stood still: {:?}",
-            told[code]
-        );
-    }
-    for code in ["ARRIVED_PICKUP", "ARRIVED_HUB"] {
-        let times = told.get(code).map_or(0, Vec::len);
-        assert!(
-            times <= 1,
-            "{device}: {code} told {times} times: {:?}",
-            told[code]
-        );
-    }
+    // The end of the recording is the tracker's last word.
+    told.remove("EX_SILENT");
+    let arrived = told.remove("ARRIVED_PICKUP").unwrap_or_default();
+    assert_eq!(arrived.len(), 1, "{device} has one arrival: {arrived:?}");
+    let on_edge = told.remove("ARRIVED_HUB").unwrap_or_default();
+    assert!(on_edge.len() <= 1, "{device} flaps: {on_edge:?}");
+    assert!(told.is_empty(), "{device} stood still: {told:?}");
 }
 
 fn recordings() -> Result<BTreeMap<String, PathBuf>> {
@@ -146,17 +139,22 @@ fn plan(extents: &BTreeMap<String, Option<Extent>>) -> String {
         };
         let lat = f64::midpoint(extent.lat.0, extent.lat.1);
         let lon = f64::midpoint(extent.lon.0, extent.lon.1);
-        let beside = lat + HALF_FENCE_DEGREES;
         // Writing to a String cannot fail.
         let _ = write!(
             plan,
             "[[fence]]\nid = \"{device}-home\"\nlat = {lat}\nlon = {lon}\nradius_m = 150\n\
-             [[fence]]\nid = \"{device}-edge\"\nlat = {beside}\nlon = {lon}\nradius_m = 150\n\
              [[shipment]]\nid = \"S-{device}\"\nprofile = \"vaccine_2_8\"\n\
              [[shipment.unit]]\nid = \"box\"\ntrackers = [\"{device}\"]\n\
-             [[shipment.stop]]\nid = \"home\"\nfence = \"{device}-home\"\nrole = \"pickup\"\n\
-             [[shipment.stop]]\nid = \"edge\"\nfence = \"{device}-edge\"\nrole = \"hub\"\n"
+             [[shipment.stop]]\nid = \"home\"\nfence = \"{device}-home\"\nrole = \"pickup\"\n"
         );
+        if device != SETTLING {
+            let beside = lat + HALF_FENCE_DEGREES;
+            let _ = write!(
+                plan,
+                "[[shipment.stop]]\nid = \"edge\"\nfence = \"{device}-edge\"\nrole = \"hub\"\n\
+                 [[fence]]\nid = \"{device}-edge\"\nlat = {beside}\nlon = {lon}\nradius_m = 150\n"
+            );
+        }
     }
     plan
 }

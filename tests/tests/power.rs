@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use gateway::store::StoreError;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 use tests::depot::{Depot, Shown, fleet_plan};
@@ -50,8 +51,40 @@ enum Fate {
     Kept(Audit),
     /// Promises were broken.
     Broken(Audit),
-    /// It did not start again.
-    Dead(String),
+    /// Its store refused to open again, in these words.
+    Refused(String),
+}
+
+/// How a store begins to say that what it finds on the disk is not what it wrote.
+const REFUSALS: [&str; 2] = ["it is damaged (", "store row "];
+
+/// The line in which a store refuses what it found. Any other reason not to start, be it a taken port,
+/// is no sign of a lost promise.
+fn refusal(log: &str) -> Option<&str> {
+    log.lines()
+        .find(|line| REFUSALS.iter().any(|words| line.contains(words)))
+}
+
+#[test]
+fn only_the_stores_own_words_are_its_refusal() {
+    let damaged = StoreError::Damaged {
+        path: "store".into(),
+        detail: "it ends at commit 1".to_owned(),
+    };
+    let row = StoreError::Row {
+        kind: "journal",
+        name: "7".to_owned(),
+        fault: "checksum".to_owned(),
+    };
+    for said in [damaged, row] {
+        assert!(refusal(&format!("start\nError: {said}\n")).is_some());
+    }
+    let locked = StoreError::Locked {
+        path: "store".into(),
+    };
+    for other in [locked.to_string(), "Address already in use".to_owned()] {
+        assert_eq!(refusal(&other), None);
+    }
 }
 
 #[test]
@@ -67,7 +100,7 @@ fn the_gateway_keeps_its_promises_over_power_cuts() {
             assert!(audit.acknowledged > 0, "{audit}");
         }
         Fate::Broken(audit) => panic!("{audit}"),
-        Fate::Dead(reason) => panic!("it did not start again: {reason}"),
+        Fate::Refused(words) => panic!("its store did not open again: {words}"),
     }
 }
 
@@ -81,7 +114,7 @@ fn without_the_barrier_the_same_power_cuts_break_promises() {
     let told = match load_and_cut(folder.path(), &mut disk, Some(control)).unwrap() {
         Fate::Kept(audit) => panic!("the barrier's absence went unnoticed: {audit}"),
         Fate::Broken(audit) => audit.to_string(),
-        Fate::Dead(reason) => format!("it did not start again: {reason}"),
+        Fate::Refused(words) => format!("its store did not open again: {words}"),
     };
     say(&format!(
         "seed {SEED:#x}, up to {CUTS} power cuts, no barrier: {told}"
@@ -119,8 +152,12 @@ fn load_and_cut(folder: &Path, disk: &mut Disk, control: Option<PathBuf>) -> Res
         disk.cut()?;
         depot.kill()?;
         disk.restore()?;
+        let logged = depot.log()?.len();
         if let Err(error) = depot.start() {
-            return Ok(Fate::Dead(format!("{error:#}")));
+            let log = depot.log()?;
+            let words = log.get(logged..).and_then(refusal);
+            let words = words.ok_or_else(|| error.context("not the store's refusal"))?;
+            return Ok(Fate::Refused(words.to_owned()));
         }
     }
     load.finish()?;

@@ -40,7 +40,7 @@ pub(crate) enum Source {
 }
 
 /// Everything that is needed.
-pub(crate) const TOOLS: [Tool; 7] = [
+pub(crate) const TOOLS: [Tool; 9] = [
     Tool {
         name: "rustfmt",
         purpose: "the format of the sources",
@@ -76,6 +76,18 @@ pub(crate) const TOOLS: [Tool; 7] = [
         name: "strace",
         purpose: "fault injection into system calls",
         source: Source::System { package: "strace" },
+    },
+    Tool {
+        name: "mkfs.ext4",
+        purpose: "a disk whose power can be cut",
+        source: Source::System {
+            package: "e2fsprogs",
+        },
+    },
+    Tool {
+        name: "perl",
+        purpose: "the cut of that disk's power",
+        source: Source::System { package: "perl" },
     },
     DENY,
 ];

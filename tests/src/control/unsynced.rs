@@ -1,6 +1,7 @@
 //! A control that must fail: the gateway on an engine of its own, which is the shipped one without the
 //! barrier. Its sync hands everything to the kernel and returns, as sled's own flush does.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,7 +9,7 @@ use clap::{Parser, Subcommand};
 use gateway::clock::Clock;
 use gateway::config::{Config, STORE_FOLDER};
 use gateway::pipeline::Gateway;
-use gateway::store::{Batch, Engine, EngineError, Order, Row, Span, Store};
+use gateway::store::{Batch, Engine, EngineError, Order, Row, Span, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Like the shipped engine's: larger nodes would go to files of their own.
@@ -49,13 +50,21 @@ async fn main() -> Result<()> {
 struct Unsynced(sled::Db);
 
 impl Unsynced {
+    /// Like the shipped engine, it says whether what it found is damaged or could not be reached.
     fn open(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let config = sled::Config::new()
             .path(folder)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(None);
-        Ok(Self(config.open().context("open sled")?))
+        let detail = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(Self(db)),
+            Ok(Err(sled::Error::Io(source))) => return Err(source).context("open sled"),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "sled panicked".to_owned(),
+        };
+        let path = folder.to_owned();
+        Err(StoreError::Damaged { path, detail }.into())
     }
 }
 
