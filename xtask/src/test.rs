@@ -109,8 +109,10 @@ fn licences() -> Vec<Stage> {
             "--locked check --disable-fetch advisories",
         ));
     } else {
+        let program = tool::cache_folder().join("bin/cargo-deny");
         println!(
-            "skipped: advisories, needs a database: run `cargo deny fetch` where the net allows"
+            "skipped: advisories, needs a database: {} fetch",
+            program.display()
         );
     }
     stages
