@@ -58,7 +58,7 @@ impl Newest {
         }
     }
 
-    /// Lowest temperature probe's value, if it has one.
+    /// Temperature of the first probe that has one, in degrees Celsius.
     pub(super) fn celsius(&self) -> Option<f64> {
         let (reading, _) = self.reading.as_ref()?;
         let values = reading.temperatures.iter();
