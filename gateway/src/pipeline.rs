@@ -72,7 +72,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), F
 #[derive(Debug)]
 pub struct Gateway {
     mqtt: SocketAddr,
-    http: SocketAddr,
     store: Store,
     account: Account,
     sinks: Vec<String>,
@@ -157,7 +156,6 @@ impl Gateway {
         tracing::info!(%mqtt, %http, data = %data.display(), "gateway ready");
         Ok(Self {
             mqtt,
-            http,
             store,
             account,
             sinks,
@@ -175,12 +173,6 @@ impl Gateway {
     #[must_use]
     pub const fn mqtt_address(&self) -> SocketAddr {
         self.mqtt
-    }
-
-    /// Where liveness, readiness and metrics are.
-    #[must_use]
-    pub const fn http_address(&self) -> SocketAddr {
-        self.http
     }
 
     /// Its store.

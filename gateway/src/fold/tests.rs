@@ -267,6 +267,36 @@ fn a_commit_that_left_nothing_in_the_journal_is_not_waited_for() {
 }
 
 #[test]
+fn what_sinks_were_woken_for_survives_a_power_cut() {
+    let disk = Memory::default();
+    let store = disk.open();
+    let (wake, posted) = watch::channel(0);
+    let clock = Clock::scaled(UtcMs::saturating(START_MS), 1);
+    let sinks = vec!["file".to_owned()];
+    let mut fold = Fold::open(store.clone(), context(), sinks, clock, wake).unwrap();
+    deliver(&store, &(0..journey().len()).collect::<Vec<_>>());
+    fold.catch_up().unwrap();
+    let told = |store: &Store| {
+        let mut rows = Vec::new();
+        view::each_of_all(store, |_, _, posted: Posted| {
+            rows.push(posted);
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        rows
+    };
+    let before = told(&store);
+    let newest = before.iter().map(|posted| posted.sequence).max();
+    assert_eq!(
+        newest,
+        Some(*posted.borrow()),
+        "sinks were woken for all of it"
+    );
+    disk.cut_power();
+    assert_eq!(told(&disk.open()), before);
+}
+
+#[test]
 fn a_contested_record_is_forgotten() {
     let store = Memory::default().open();
     let mut fold = open(store.clone());
