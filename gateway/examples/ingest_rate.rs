@@ -48,7 +48,7 @@ fn measure(folder: &Path, with_fold: bool) -> anyhow::Result<()> {
         .sum();
     let begun = monotonic();
     for group in groups {
-        admission.begin(wall_utc());
+        admission.begin(wall_utc())?;
         for (topic, payload) in group {
             admission.admit(&topic, &payload, 1)?;
         }

@@ -180,6 +180,7 @@ impl Desk {
         ];
         rows.extend(shortfall::missing(&self.store)?);
         rows.extend(shortfall::quarantine(&self.store)?);
+        rows.extend(shortfall::damaged(&self.store)?);
         for sink in &self.sinks {
             let queued = outbox::pending(&self.store, sink, 0, QUEUE_COUNT_MAX_ROWS)?.len();
             let mut row = fact("outbox_rows", queued);

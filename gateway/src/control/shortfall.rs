@@ -1,10 +1,11 @@
-//! What is not there, as rows of `status`: numbers missing of devices, and payloads refused.
+//! What is not there, as rows of `status`: numbers missing of devices, payloads refused,
+//! rows damaged.
 
 use super::desk::fact;
 use super::row::Row;
 use crate::ingest::census::{Census, census};
 use crate::store::quarantine::Fill;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, damage};
 
 /// Rows about numbers that devices used and the gateway does not have, in all and of the worst.
 pub(super) fn missing(store: &Store) -> Result<Vec<Row>, StoreError> {
@@ -37,4 +38,14 @@ pub(super) fn quarantine(store: &Store) -> Result<Vec<Row>, StoreError> {
         fact("quarantine_bytes", fill.bytes()),
         fact("quarantine_overflow", fill.overflow()),
     ])
+}
+
+/// Rows about damaged rows that were set aside, by the letter of their kind.
+pub(super) fn damaged(store: &Store) -> Result<Vec<Row>, StoreError> {
+    let of = |(kind, rows): (String, u64)| {
+        let mut row = fact("store_damaged_rows", rows);
+        row.put("kind", kind);
+        row
+    };
+    Ok(damage::counts(store)?.into_iter().map(of).collect())
 }

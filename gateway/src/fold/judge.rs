@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use protocol::units::UtcMs;
-use rules::event::{Revision, Severity};
+use rules::event::Revision;
 use rules::notify;
 use rules::plan::shipment::Shipment;
 use rules::watch;
 
 use super::posted::Posted;
-use super::{Concerned, Fold, SEQUENCE_ROW};
-use crate::store::outbox::Pointer;
+use super::{Concerned, Fold, SEQUENCE_ROW, pointer};
 use crate::store::table::{self, Table};
 use crate::store::{Batch, StoreError, view};
 
@@ -53,12 +52,8 @@ impl Fold {
     ) -> Result<(), StoreError> {
         for revision in revisions {
             self.sequence += 1;
-            let pointer = Pointer {
-                shipment: shipment.to_owned(),
-                event: revision.event.id.0.clone(),
-                revision: revision.rev,
-                critical: revision.event.severity == Severity::Critical,
-            };
+            let revision = self.continued(revision)?;
+            let pointer = pointer(shipment, &revision);
             for sink in &self.sinks {
                 self.tails.push(&self.store, batch, sink, &pointer)?;
             }

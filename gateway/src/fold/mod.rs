@@ -10,6 +10,7 @@
 //! revision number that a receiver has already seen with other content.
 
 mod judge;
+mod mend;
 pub mod posted;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use protocol::key::{DeviceId, RecordKey};
 use rules::Context;
+use rules::event::{Revision, Severity};
 use rules::notify::Told;
 use tokio::sync::watch;
 
@@ -29,7 +31,7 @@ use self::trackers::Trackers;
 use crate::clock::Clock;
 use crate::store::history::{self, Known};
 use crate::store::journal::{self, Chunk, Entry, Records};
-use crate::store::outbox::Tails;
+use crate::store::outbox::{Pointer, Tails};
 use crate::store::table::{self, Table};
 use crate::store::{Batch, Commit, Store, StoreError, view};
 
@@ -48,6 +50,8 @@ pub struct Fold {
     told: BTreeMap<String, Told>,
     tails: Tails,
     sequence: u64,
+    /// Damaged rows of the store when view and outbox were last known to be whole.
+    rows_set_aside: u64,
     /// Sequence of the newest revision that sinks may read.
     wake: watch::Sender<u64>,
 }
@@ -85,6 +89,7 @@ impl Fold {
         wake.send_replace(sequence);
         let trackers = Trackers::rebuild(&store, &context)?;
         let (context, tails) = (Arc::new(context), Tails::default());
+        let rows_set_aside = store.rows_set_aside();
         let mut fold = Self {
             store,
             context,
@@ -94,6 +99,7 @@ impl Fold {
             told,
             tails,
             sequence,
+            rows_set_aside,
             wake,
         };
         let shipments = fold.context.plan().shipments.iter();
@@ -103,6 +109,9 @@ impl Fold {
             late: BTreeSet::new(),
         };
         fold.commit(Batch::default(), &concerned)?;
+        if fold.rows_set_aside > 0 {
+            fold.requeue()?;
+        }
         fold.catch_up()?;
         Ok(fold)
     }
@@ -134,11 +143,13 @@ impl Fold {
         self.store.apply(batch)
     }
 
-    /// Say who has been silent too long at the present event time, and who is heard again.
+    /// Say who has been silent too long at the present event time, and who is heard again; restore
+    /// what damage took.
     ///
     /// # Errors
     /// When the store fails.
     pub fn watch(&mut self) -> Result<(), StoreError> {
+        self.mend()?;
         let now = self.clock.event_now();
         let context = Arc::clone(&self.context);
         let mut batch = Batch::default();
@@ -206,6 +217,16 @@ impl Fold {
         }
         self.store.apply(batch)?;
         Ok(count)
+    }
+}
+
+/// What sinks are told about a revision.
+fn pointer(shipment: &str, revision: &Revision) -> Pointer {
+    Pointer {
+        shipment: shipment.to_owned(),
+        event: revision.event.id.0.clone(),
+        revision: revision.rev,
+        critical: revision.event.severity == Severity::Critical,
     }
 }
 

@@ -22,7 +22,7 @@ use super::*;
 use crate::store::content::Content;
 use crate::store::journal::Stored;
 use crate::store::memory::Memory;
-use crate::store::outbox;
+use crate::store::{damage, outbox};
 
 const START_MS: i64 = 1_772_323_200_000;
 const MINUTE_MS: u64 = 60_000;
@@ -296,6 +296,57 @@ fn what_sinks_were_woken_for_survives_a_power_cut() {
     assert_eq!(told(&disk.open()), before);
 }
 
+/// Every event with its newest revision, in the view and in the queue of the sink.
+fn told_and_queued(store: &Store) -> [BTreeMap<String, u32>; 2] {
+    let (mut told, mut queued) = (BTreeMap::new(), BTreeMap::new());
+    view::each_of_all(store, |_, event, row: Posted| {
+        told.insert(event, row.revision.rev);
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap();
+    for row in outbox::pending(store, "file", 0, 100_000).unwrap() {
+        let newest = queued.entry(row.pointer.event).or_default();
+        *newest = row.pointer.revision.max(*newest);
+    }
+    [told, queued]
+}
+
+#[test]
+fn whatever_row_is_damaged_the_fold_goes_on_and_sinks_are_told_what_is_stated() {
+    for (prefix, while_running) in ["e|", "o|", "h|", "j|"]
+        .into_iter()
+        .flat_map(|prefix| [(prefix, true), (prefix, false)])
+    {
+        let disk = Memory::default();
+        let store = disk.open();
+        let mut fold = open(store.clone());
+        let all: Vec<usize> = (0..journey().len()).collect();
+        let (before, after) = all.split_at(140);
+        deliver(&store, before);
+        fold.catch_up().unwrap();
+        deliver(&store, &after[..5]);
+        deliver(&store, &after[5..]);
+        let damaged = disk.keys(prefix.as_bytes()).remove(0);
+        disk.damage(&damaged);
+        if !while_running {
+            store.barrier().unwrap();
+            drop(fold);
+            fold = open(disk.open());
+        }
+        // Whoever reads the row finds the damage; the fold mends it in its next round.
+        fold.store.check_rows().unwrap();
+        fold.watch().unwrap();
+        fold.catch_up().unwrap();
+        let store = disk.open();
+        assert_eq!(store.newest_folded(), store.newest_commit());
+        let [told, queued] = told_and_queued(&store);
+        assert_eq!(told, queued, "{prefix}, while running: {while_running}");
+        assert!(told.len() > 3, "{told:?}");
+        let of_kind = damage::counts(&store).unwrap();
+        assert_eq!(of_kind.get(&prefix[..1]), Some(&1), "{of_kind:?}");
+    }
+}
+
 #[test]
 fn a_contested_record_is_forgotten() {
     let store = Memory::default().open();
@@ -356,16 +407,7 @@ proptest! {
             }
             prop_assert_eq!(stored_view(&store), verdict(come.iter().copied()));
         }
-        let mut told: BTreeMap<String, u32> = BTreeMap::new();
-        for row in outbox::pending(&store, "file", 0, 100_000).unwrap() {
-            let newest = told.entry(row.pointer.event).or_default();
-            *newest = (*newest).max(row.pointer.revision);
-        }
-        let mut posted = BTreeMap::new();
-        view::each_of_all(&store, |_, event, row: Posted| {
-            posted.insert(event, row.revision.rev);
-            Ok(ControlFlow::Continue(()))
-        }).unwrap();
-        prop_assert_eq!(told, posted);
+        let [told, queued] = told_and_queued(&store);
+        prop_assert_eq!(told, queued);
     }
 }

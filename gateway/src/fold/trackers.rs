@@ -42,7 +42,7 @@ impl Trackers {
         let Some(tracker) = self.0.get_mut(device) else {
             return Ok(false);
         };
-        let (records, contested) = brought(device, chunk)?;
+        let (records, contested) = brought(device, chunk);
         let mut late = contested;
         let mut stale = contested;
         for (key, record) in records {
@@ -105,8 +105,10 @@ impl Trackers {
 fn refold(store: &Store, context: &Context, device: &DeviceId) -> Result<Tracker, StoreError> {
     let mut records = Vec::new();
     history::each(store, device, None, |key, kept| {
-        if let Kept::Known(known) = kept {
-            records.push((key, record(device, key, &known.content)?));
+        if let Kept::Known(known) = kept
+            && let Some(record) = record(device, key, &known.content)
+        {
+            records.push((key, record));
         }
         Ok(ControlFlow::Continue(()))
     })?;
@@ -114,10 +116,7 @@ fn refold(store: &Store, context: &Context, device: &DeviceId) -> Result<Tracker
 }
 
 /// What a chunk holds of a device: its records in key order, and whether a key of it became contested.
-fn brought(
-    device: &DeviceId,
-    chunk: &Chunk,
-) -> Result<(Vec<(RecordKey, Record)>, bool), StoreError> {
+fn brought(device: &DeviceId, chunk: &Chunk) -> (Vec<(RecordKey, Record)>, bool) {
     let mut records = Vec::new();
     let mut contested = false;
     for entry in &chunk.entries {
@@ -130,21 +129,25 @@ fn brought(
                         boot: arrived.boot,
                         seq: stored.seq,
                     };
-                    records.push((key, record(device, key, &stored.content)?));
+                    let read = record(device, key, &stored.content);
+                    records.extend(read.map(|record| (key, record)));
                 }
             }
             Entry::Records(_) => {}
         }
     }
     records.sort_by_key(|(key, _)| *key);
-    Ok((records, contested))
+    (records, contested)
 }
 
-fn record(device: &DeviceId, key: RecordKey, content: &Content) -> Result<Record, StoreError> {
-    let numbered = content.decode().map_err(|error| StoreError::Row {
-        kind: "record",
-        name: format!("{device} {key}"),
-        fault: format!("{error:?}"),
-    })?;
-    Ok(numbered.record)
+/// The record, if this version can read it. One that checks and cannot be read was written by another
+/// version: it stays where it is, the verdict does without it, and the log says so.
+fn record(device: &DeviceId, key: RecordKey, content: &Content) -> Option<Record> {
+    match content.decode() {
+        Ok(numbered) => Some(numbered.record),
+        Err(error) => {
+            tracing::error!(%device, %key, "a stored record cannot be read: {error}");
+            None
+        }
+    }
 }

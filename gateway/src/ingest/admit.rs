@@ -26,7 +26,7 @@ use crate::store::device::{self, Field, Lost, Pending, Stated};
 use crate::store::history::{self, Kept};
 use crate::store::journal::{self, Entry, Records, Stored};
 use crate::store::quarantine::{self, Fill, Octets, Overflow, Refused, Room};
-use crate::store::seen::BootId;
+use crate::store::seen::{self, BootId};
 use crate::store::{Batch, Commit, Store, StoreError};
 
 /// Decides what becomes of publications. There is one in a gateway, in the committer.
@@ -35,6 +35,8 @@ pub struct Admission {
     runs: Runs,
     unfolded: Unfolded,
     fill: Fill,
+    /// Damaged rows of the store when the runs were last known to be whole.
+    rows_set_aside: u64,
     group: Group,
 }
 
@@ -89,7 +91,9 @@ impl Admission {
     /// # Errors
     /// When the journal cannot be read.
     pub fn open(store: &Store) -> Result<Self, StoreError> {
+        seen::mend(store)?;
         Ok(Self {
+            rows_set_aside: store.rows_set_aside(),
             runs: Runs::new(store.clone()),
             unfolded: Unfolded::load(store)?,
             fill: Fill::load(store)?,
@@ -99,9 +103,19 @@ impl Admission {
     }
 
     /// Opens a group that was received now.
-    pub fn begin(&mut self, received_at: UtcMs) {
+    ///
+    /// # Errors
+    /// When runs were damaged and cannot be counted anew.
+    pub fn begin(&mut self, received_at: UtcMs) -> Result<(), StoreError> {
+        let set_aside = self.store.rows_set_aside();
+        if set_aside != self.rows_set_aside {
+            seen::mend(&self.store)?;
+            self.runs = Runs::new(self.store.clone());
+            self.rows_set_aside = set_aside;
+        }
         self.unfolded.forget(self.store.newest_folded());
         self.group = Group::new(next(&self.store), received_at);
+        Ok(())
     }
 
     /// Takes a publication into the group. Returns the commit its receipt waits for.

@@ -211,7 +211,7 @@ impl Worker {
     }
 
     fn commit(&mut self, group: Vec<Publication>) -> Result<(), StoreError> {
-        self.admission.begin(self.parts.clock.event_now());
+        self.admission.begin(self.parts.clock.event_now())?;
         let mut receipts: Vec<Receipt> = Vec::with_capacity(group.len());
         for Publication {
             topic,

@@ -195,7 +195,7 @@ proptest! {
         let mut admission = Admission::open(&store).unwrap();
         let (mut model, mut expected, mut counted) = (Model::new(), Tally::default(), Tally::default());
         for (group, then) in steps {
-            admission.begin(UtcMs::saturating(0));
+            admission.begin(UtcMs::saturating(0)).unwrap();
             for arrival in &group {
                 let payload = payload(arrival.boot, &arrival.readings);
                 admission.admit(&readings(arrival.device), &payload, 1).unwrap();
@@ -230,7 +230,7 @@ fn both_contents_of_a_contested_key_are_in_the_quarantine() {
     let store = Memory::default().open();
     let mut admission = Admission::open(&store).unwrap();
     for variant in [400, 500, 400] {
-        admission.begin(UtcMs::saturating(9));
+        admission.begin(UtcMs::saturating(9)).unwrap();
         admission
             .admit(&readings(0), &payload(0, &[(1, variant)]), 1)
             .unwrap();
@@ -254,7 +254,7 @@ fn both_contents_of_a_contested_key_are_in_the_quarantine() {
 fn a_batch_cut_anew_is_a_duplicate_record_by_record() {
     let store = Memory::default().open();
     let mut admission = Admission::open(&store).unwrap();
-    admission.begin(UtcMs::saturating(0));
+    admission.begin(UtcMs::saturating(0)).unwrap();
     admission
         .admit(
             &readings(0),
@@ -263,7 +263,7 @@ fn a_batch_cut_anew_is_a_duplicate_record_by_record() {
         )
         .unwrap();
     commit_group(&store, &mut admission);
-    admission.begin(UtcMs::saturating(0));
+    admission.begin(UtcMs::saturating(0)).unwrap();
     admission
         .admit(&readings(0), &payload(0, &[(2, 410)]), 1)
         .unwrap();

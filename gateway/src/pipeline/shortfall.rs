@@ -1,4 +1,4 @@
-//! What is not there, as gauges: numbers missing of devices, and payloads refused.
+//! What is not there, as gauges: numbers missing of devices, payloads refused, rows damaged.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use crate::clock::monotonic;
 use crate::http::{Kind, Metric};
 use crate::ingest::census::{DEVICES_MAX, census};
 use crate::ingest::missing::Missing;
+use crate::store::damage::{self, Counts};
 use crate::store::quarantine::Fill;
 use crate::store::{Store, StoreError};
 
@@ -37,7 +38,8 @@ impl Shortfall {
                 Vec::new()
             })
         };
-        [read(missing), read(quarantine)].concat()
+        let damaged = damage::counts(store).map(damage_metrics);
+        [read(missing), read(quarantine), read(damaged)].concat()
     }
 
     fn count(&self, store: &Store, now: Instant) -> Result<Count, StoreError> {
@@ -110,6 +112,18 @@ fn quarantine_metrics(fill: &Fill) -> Vec<Metric> {
             fill.overflow(),
         ),
     ]
+}
+
+fn damage_metrics(counts: Counts) -> Vec<Metric> {
+    let of = |(kind, value): (String, u64)| Metric {
+        labels: vec![("kind", kind)],
+        ..gauge(
+            "supercargo_store_damaged_rows",
+            "Rows that failed their checksum and were set aside, by the letter of their kind.",
+            value,
+        )
+    };
+    counts.into_iter().map(of).collect()
 }
 
 const fn gauge(name: &'static str, help: &'static str, value: u64) -> Metric {

@@ -80,7 +80,7 @@ fn copy_rows(store: &Store, copy: &Sled, to: &Path) -> Result<(), StoreError> {
         limit_rows: PAGE_MAX_ROWS,
     };
     loop {
-        let rows = store.scan(&span)?;
+        let rows = store.raw_scan(&span)?;
         let Some((last, _)) = rows.last() else {
             return Ok(());
         };
@@ -104,11 +104,7 @@ fn copy_keys(
     while keys.peek().is_some() {
         let mut batch = Batch::default();
         for key in keys.by_ref().take(PAGE_MAX_ROWS) {
-            let value = store
-                .0
-                .engine
-                .value(&key)
-                .map_err(|error| fault(to, error))?;
+            let value = store.raw_value(&key)?;
             batch.writes.insert(key, value);
         }
         copy.apply(&batch).map_err(|error| fault(to, error))?;

@@ -8,6 +8,7 @@ use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 use protocol::units::UtcMs;
 
 use super::content::Content;
+use super::seen::BootId;
 
 /// One thing the committer tells the fold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,22 @@ pub enum Entry {
         /// Which.
         key: RecordKey,
     },
+}
+
+impl Entry {
+    /// The numbers of a boot that this entry speaks of.
+    pub(super) fn numbers_of(&self, boot: &BootId) -> Vec<Seq> {
+        let of = |device: &DeviceId, epoch, number| {
+            (device, epoch, number) == (&boot.device, boot.epoch, boot.boot)
+        };
+        match self {
+            Self::Records(records) if of(&records.device, records.epoch, records.boot) => {
+                records.records.iter().map(|stored| stored.seq).collect()
+            }
+            Self::Contested { device, key } if of(device, key.epoch, key.boot) => vec![key.seq],
+            Self::Records(_) | Self::Contested { .. } => Vec::new(),
+        }
+    }
 }
 
 /// New records of one payload.

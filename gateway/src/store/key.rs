@@ -9,6 +9,7 @@
 //! o| sink 0 0 seq u64                    outbox pointer
 //! x| sink 0 0 event                      last revision the sink confirmed
 //! q| 00 number u64, or 01 device         quarantine
+//! q| 02 key                              a damaged row that was set aside
 //! a| name                                audit
 //! c| client                              MQTT session
 //! w| device                              desired settings
@@ -69,6 +70,11 @@ impl Key {
         Self(vec![kind.letter(), b'|'])
     }
 
+    /// The prefix of all rows of all kinds.
+    pub(super) const fn all() -> Self {
+        Self(Vec::new())
+    }
+
     /// A text with something behind it.
     pub(super) fn part(self, text: &str) -> Self {
         let mut key = self.tail(text);
@@ -105,6 +111,13 @@ impl Key {
     pub(super) fn u16(mut self, value: u16) -> Self {
         self.0.extend_from_slice(&value.to_be_bytes());
         self
+    }
+
+    /// Where a damaged row is kept, under its own key.
+    pub(super) fn set_aside(key: &[u8]) -> Self {
+        let mut aside = Self::of(Kind::Quarantine).u8(2);
+        aside.0.extend_from_slice(key);
+        aside
     }
 
     /// The device's prefix among the rows of a kind.

@@ -39,6 +39,20 @@ impl Memory {
         disk.live = disk.synced.clone();
     }
 
+    /// Flips a bit of a row's value, as a bad disk does.
+    pub(crate) fn damage(&self, key: &[u8]) {
+        let mut disk = self.disk();
+        let value = disk.live.get_mut(key).unwrap();
+        *value.last_mut().unwrap() ^= 1;
+    }
+
+    /// The keys that start with `prefix`.
+    pub(crate) fn keys(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+        let disk = self.disk();
+        let keys = disk.live.keys().filter(|key| key.starts_with(prefix));
+        keys.cloned().collect()
+    }
+
     /// Every later sync fails.
     pub(crate) fn fail_syncs(&self) {
         self.disk().fail_sync = true;

@@ -22,11 +22,14 @@
 //! | `j\|` journal | [`journal`] | committer; the fold removes chunks it has folded |
 //! | `d\|` seen runs | [`seen`] | committer |
 //! | `i\|` devices | [`device`] | committer |
-//! | `q\|` quarantine | [`quarantine`] | committer |
+//! | `q\|` quarantine | [`quarantine`] | committer; [`damage`] sets damaged rows aside |
 //! | `h\|` records | [`history`] | fold |
 //! | `e\|` view | [`view`] | fold |
 //! | `o\|` `x\|` outbox | [`outbox`] | fold appends, delivery removes |
 //! | `s\|` `c\|` `w\|` `a\|` `m\|` | [`table`] | fold, sessions, settings, audit, cursors |
+//!
+//! Every value carries a checksum of itself and its key. A row that fails it is set aside when it is
+//! read, and counted; see [`damage`].
 //!
 //! # After an error
 //!
@@ -38,6 +41,7 @@
 mod backup;
 mod behind;
 pub mod content;
+pub mod damage;
 pub mod device;
 mod engine;
 mod entry;
@@ -49,6 +53,7 @@ mod key;
 pub(crate) mod memory;
 pub mod outbox;
 pub mod quarantine;
+mod read;
 pub mod seen;
 mod sled;
 pub mod table;
@@ -59,8 +64,7 @@ mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -82,6 +86,9 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Largest value, in bytes. A leaf of sled holds about 17 values, and a node above a quarter of the
 /// 8 MiB segment would go to a file that is never synced: 17 x 64 KiB stays below 2 MiB.
 pub const VALUE_MAX_BYTES: usize = 64 * 1024;
+
+/// Largest value with its checksum, in bytes.
+const SEALED_MAX_BYTES: usize = VALUE_MAX_BYTES + damage::CHECKSUM_BYTES;
 
 /// Most rows read by one scan: with the largest values one page is 16 MiB.
 pub const PAGE_MAX_ROWS: usize = 256;
@@ -142,7 +149,9 @@ impl Batch {
     }
 
     fn put(&mut self, key: Key, value: Vec<u8>) {
-        self.writes.insert(key.into_bytes(), Some(value));
+        let key = key.into_bytes();
+        let sealed = damage::seal(&key, value);
+        self.writes.insert(key, Some(sealed));
     }
 
     fn remove(&mut self, key: Key) {
@@ -165,12 +174,16 @@ impl fmt::Debug for Store {
 
 struct Shared {
     engine: Box<dyn Engine>,
+    /// Names the store in errors.
+    folder: PathBuf,
     /// Remembers outside the engine what was promised.
     witness: Option<Witness>,
     /// Newest commit applied, durable or not.
     applied: AtomicU64,
     /// Newest commit the fold has taken.
     folded: watch::Sender<Commit>,
+    /// Damaged rows set aside, ever.
+    set_aside: AtomicU64,
     /// First failure of a write or sync.
     failure: OnceLock<(&'static str, String)>,
     /// Serialises batches, and while a backup runs notes the keys they touch.
@@ -211,9 +224,11 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let store = Self(Arc::new(Shared {
             engine,
+            folder: folder.to_owned(),
             witness,
             applied: AtomicU64::new(0),
             folded: watch::Sender::new(Commit(0)),
+            set_aside: AtomicU64::new(0),
             failure: OnceLock::new(),
             writer: Mutex::default(),
             behind: Mutex::default(),
@@ -223,6 +238,8 @@ impl Store {
             witness.check(folder, newest)?;
         }
         store.check_format(folder)?;
+        let set_aside = damage::counts(&store)?.values().sum();
+        store.0.set_aside.store(set_aside, Ordering::SeqCst);
         store.0.applied.store(newest.0, Ordering::SeqCst);
         let folded = journal::newest_folded(&store)?;
         store.0.folded.send_replace(folded);
@@ -243,6 +260,11 @@ impl Store {
         check_sizes(&batch)?;
         let mut writer = self.writer();
         self.refuse_after_failure()?;
+        self.write(&mut writer, batch)
+    }
+
+    /// The batch to the engine, by whoever holds the writer.
+    fn write(&self, writer: &mut Writer, batch: Batch) -> Result<(), StoreError> {
         let applied = self.0.engine.apply(&batch);
         applied.map_err(|cause| self.fail("write", &*cause))?;
         if let Some(commit) = batch.commit {
@@ -288,6 +310,12 @@ impl Store {
         *self.0.folded.borrow()
     }
 
+    /// Damaged rows that were set aside, ever; their kinds are in [`damage::counts`].
+    #[must_use]
+    pub fn rows_set_aside(&self) -> u64 {
+        self.0.set_aside.load(Ordering::SeqCst)
+    }
+
     /// How long the oldest commit that the fold has not taken has been waiting; since the store was
     /// opened, when it was there before. At most a tenth of a second too long, never too short.
     #[must_use]
@@ -321,49 +349,6 @@ impl Store {
         backup::run(self, to)
     }
 
-    fn value(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-        let value = self.0.engine.value(key.bytes());
-        value.map_err(|cause| read_error(&*cause))
-    }
-
-    fn scan(&self, span: &Span) -> Result<Vec<Row>, StoreError> {
-        let rows = self.0.engine.scan(span);
-        rows.map_err(|cause| read_error(&*cause))
-    }
-
-    /// Visits the rows that start with `prefix`, in key order from `from` on (or from the prefix's
-    /// start), a page at a time, until `visit` breaks.
-    fn walk(
-        &self,
-        prefix: &Key,
-        from: Option<Vec<u8>>,
-        mut visit: impl FnMut(&[u8], Vec<u8>) -> Result<ControlFlow<()>, StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut span = Span {
-            from: from.unwrap_or_else(|| prefix.bytes().to_vec()),
-            until: prefix.after_all(),
-            order: Order::Ascending,
-            limit_rows: PAGE_MAX_ROWS,
-        };
-        loop {
-            let rows = self.scan(&span)?;
-            let Some((last, _)) = rows.last() else {
-                return Ok(());
-            };
-            span.from = successor(last);
-            let full = rows.len() == PAGE_MAX_ROWS;
-            for (key, value) in rows {
-                let rest = key.strip_prefix(prefix.bytes()).unwrap_or_default();
-                if visit(rest, value)?.is_break() {
-                    return Ok(());
-                }
-            }
-            if !full {
-                return Ok(());
-            }
-        }
-    }
-
     fn writer(&self) -> MutexGuard<'_, Writer> {
         // A panic while the lock was held leaves nothing half done: the engine's batch is atomic.
         self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -381,6 +366,14 @@ impl Store {
                 operation,
                 cause: cause.clone(),
             }),
+        }
+    }
+
+    /// The store as a whole cannot be trusted.
+    fn ruined(&self, detail: String) -> StoreError {
+        StoreError::Damaged {
+            path: self.0.folder.clone(),
+            detail,
         }
     }
 
@@ -421,7 +414,7 @@ fn successor(key: &[u8]) -> Vec<u8> {
 
 fn check_sizes(batch: &Batch) -> Result<(), StoreError> {
     let mut values = batch.writes();
-    let large = values.find(|(_, value)| value.is_some_and(|value| value.len() > VALUE_MAX_BYTES));
+    let large = values.find(|(_, value)| value.is_some_and(|value| value.len() > SEALED_MAX_BYTES));
     match large {
         None => Ok(()),
         Some((key, value)) => Err(StoreError::TooLarge {

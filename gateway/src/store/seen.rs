@@ -1,10 +1,15 @@
 //! Which sequence numbers of a boot have been stored, as runs. Written by the committer, in the batch of
 //! the records themselves.
 
-use protocol::key::{Boot, DeviceId, Epoch, Seq};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 
 use super::key::{Key, Kind, split_part};
-use super::{Batch, Order, Span, Store, StoreError, row_error, successor};
+use super::{
+    Batch, Commit, Order, Span, Store, StoreError, damage, history, journal, row_error, successor,
+};
 
 /// One boot of one device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,7 +87,7 @@ pub fn beginning_at(store: &Store, boot: &BootId, first: Seq) -> Result<Option<R
     let Some(value) = store.value(&key(boot, first))? else {
         return Ok(None);
     };
-    let last = number(&value).filter(|last| *last >= first);
+    let last = number_of(&value).filter(|last| *last >= first);
     let last =
         last.ok_or_else(|| row_error("seen run", &boot.device, "not two numbers in order"))?;
     Ok(Some(Run { first, last }))
@@ -111,6 +116,79 @@ pub fn next_boot(
     boot_of(&key).map(Some)
 }
 
+/// Counts the runs anew of every boot of which a row was set aside, from the records in journal and
+/// history. Returns how many boots there were. For whoever writes runs: nobody else may meanwhile.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn mend(store: &Store) -> Result<usize, StoreError> {
+    let mut boots = BTreeSet::new();
+    let kind = Key::of(Kind::Seen);
+    damage::each(store, |key| {
+        if key.starts_with(kind.bytes()) {
+            boots.insert(boot_of(key)?);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    for boot in &boots {
+        count_anew(store, boot)?;
+    }
+    Ok(boots.len())
+}
+
+/// Writes the runs of a boot as its records have them. The journal is read first: what the fold
+/// moves meanwhile is then found twice, not never.
+fn count_anew(store: &Store, boot: &BootId) -> Result<(), StoreError> {
+    let mut numbers = BTreeSet::new();
+    journal::each(store, Commit(0), |chunk| {
+        let found = chunk
+            .entries
+            .iter()
+            .flat_map(|entry| entry.numbers_of(boot));
+        numbers.extend(found);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let (epoch, number) = (boot.epoch, boot.boot);
+    let first = RecordKey {
+        epoch,
+        boot: number,
+        seq: Seq(0),
+    };
+    history::each(store, &boot.device, Some(first), |key, _| {
+        if (key.epoch, key.boot) != (epoch, number) {
+            return Ok(ControlFlow::Break(()));
+        }
+        numbers.insert(key.seq);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut batch = Batch::default();
+    store.walk(&prefix(boot), None, |rest, _| {
+        let first = number_of(rest);
+        first
+            .into_iter()
+            .for_each(|first| remove(&mut batch, boot, first));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    for run in runs_of(&numbers) {
+        put(&mut batch, boot, run);
+    }
+    store.apply(batch)
+}
+
+fn runs_of(numbers: &BTreeSet<Seq>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for seq in numbers {
+        match runs.last_mut() {
+            Some(run) if run.last.0.checked_add(1) == Some(seq.0) => run.last = *seq,
+            _ => runs.push(Run {
+                first: *seq,
+                last: *seq,
+            }),
+        }
+    }
+    runs
+}
+
 fn prefix(boot: &BootId) -> Key {
     Key::boot(Kind::Seen, &boot.device, boot.epoch, boot.boot)
 }
@@ -122,8 +200,8 @@ fn key(boot: &BootId, first: Seq) -> Key {
 fn runs(store: &Store, boot: &BootId, span: &Span) -> Result<Vec<Run>, StoreError> {
     let prefix = prefix(boot);
     let run = |(key, value): (Vec<u8>, Vec<u8>)| {
-        let first = number(key.strip_prefix(prefix.bytes()).unwrap_or_default())?;
-        let last = number(&value)?;
+        let first = number_of(key.strip_prefix(prefix.bytes()).unwrap_or_default())?;
+        let last = number_of(&value)?;
         (first <= last).then_some(Run { first, last })
     };
     let rows = store.scan(span)?.into_iter();
@@ -131,7 +209,7 @@ fn runs(store: &Store, boot: &BootId, span: &Span) -> Result<Vec<Run>, StoreErro
     runs.ok_or_else(|| row_error("seen run", &boot.device, "not two numbers in order"))
 }
 
-fn number(bytes: &[u8]) -> Option<Seq> {
+fn number_of(bytes: &[u8]) -> Option<Seq> {
     Some(Seq(u32::from_be_bytes(bytes.try_into().ok()?)))
 }
 

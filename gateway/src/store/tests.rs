@@ -1,5 +1,6 @@
 //! One suite for every engine, and what opening, failing and copying do.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::memory::Memory;
