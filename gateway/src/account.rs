@@ -6,14 +6,17 @@
 //! The committer writes the books in the batch that stores what they count, so they survive a crash
 //! together. What is turned away before ingest (a connection, a foreign topic) is counted by reason
 //! beside the books. Why something is refused, dropped or evicted is
-//! listed in [`reason`].
+//! listed in [`reason`]. What a stored record says and is not believed ([`Doubt`]) is counted beside the
+//! books too: such a record is stored, so it is in its book already.
 
 pub mod reason;
+pub mod throttle;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::record::LossReason;
+use rules::doubt::Doubt;
 
 pub use self::reason::{Cost, Reason, manual};
 
@@ -77,6 +80,8 @@ pub struct Tally {
     pub records_unpromised: u64,
     /// Records that devices say are gone, by the device's reason.
     pub declared_lost: BTreeMap<LossReason, u64>,
+    /// Stored records that say something that is not believed, once per record and doubt.
+    pub doubted: BTreeMap<Doubt, u64>,
     /// Refused, dropped or evicted outside the books, by reason.
     pub elsewhere: BTreeMap<Reason, u64>,
 }
@@ -97,6 +102,9 @@ impl Tally {
         self.records_unpromised += other.records_unpromised;
         for (reason, count) in &other.declared_lost {
             *self.declared_lost.entry(*reason).or_default() += count;
+        }
+        for (doubt, count) in &other.doubted {
+            *self.doubted.entry(*doubt).or_default() += count;
         }
         for (reason, count) in &other.elsewhere {
             *self.elsewhere.entry(*reason).or_default() += count;
@@ -302,6 +310,13 @@ fn each_beside(tally: &mut Tally, visit: &mut dyn FnMut(Sample, &mut u64)) {
         visit(sample.labelled("reason", loss_label(reason)), count);
     }
     tally.declared_lost.retain(|_, count| *count > 0);
+    let doubted = "Stored records that say something that is not believed.";
+    for doubt in Doubt::ALL {
+        let sample = Sample::new("supercargo_records_doubted_total", doubted);
+        let count = tally.doubted.entry(*doubt).or_default();
+        visit(sample.labelled("reason", doubt.as_str()), count);
+    }
+    tally.doubted.retain(|_, count| *count > 0);
     let elsewhere = "Refused, dropped or evicted outside the books of records and statements.";
     let sample = Sample::new("supercargo_refusals_total", elsewhere);
     each_reason(&sample, &mut tally.elsewhere, visit);
@@ -349,6 +364,7 @@ mod tests {
         tally.statements.refuse(Reason::WireVersion);
         tally.records_unpromised = 2;
         tally.declared_lost.insert(LossReason::Corrupt, 7);
+        tally.doubted.insert(Doubt::ClockRefused, 6);
         tally.elsewhere.insert(Reason::ClientId, 5);
         tally
     }
@@ -373,7 +389,7 @@ mod tests {
         let unique: std::collections::BTreeSet<&String> = keys.iter().collect();
         assert_eq!(unique.len(), keys.len());
         let total: u64 = tally().samples().map(|sample| sample.value).sum();
-        let expected = 10 + 4 + 3 + 2 + 1 + 1 + 1 + 2 + 7 + 5;
+        let expected = 10 + 4 + 3 + 2 + 1 + 1 + 1 + 2 + 7 + 6 + 5;
         assert_eq!(total, expected);
     }
 }

@@ -14,6 +14,7 @@
 mod failure;
 mod folder;
 mod ports;
+mod refusals;
 mod shortfall;
 mod sinks;
 mod vitals;
@@ -298,7 +299,7 @@ fn ports(
         settings: ports::desired_settings(store.clone()),
         clock,
         time_uncertainty: TIME_UNCERTAINTY,
-        on_refusal: ports::count_refusals(account.clone()),
+        on_refusal: refusals::reported(account.clone()),
     })
 }
 

@@ -31,6 +31,7 @@
 pub mod code;
 pub mod condition;
 pub mod context;
+pub mod doubt;
 pub mod event;
 pub mod fact;
 pub mod identity;

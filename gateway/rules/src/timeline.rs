@@ -98,6 +98,19 @@ pub struct FoldKey {
     seq: Seq,
 }
 
+/// Whether an anchor's time is refused in a boot of a firmware that was built at `built`; one whose
+/// build time is not known refuses nothing.
+#[must_use]
+pub fn is_refused(utc: UtcMs, built: Option<UtcMs>) -> bool {
+    is_too_early(utc.get(), built.map(UtcMs::get))
+}
+
+/// Whether an uptime is told apart from longer ones.
+#[must_use]
+pub fn is_countable(uptime: UptimeMs) -> bool {
+    i64::try_from(uptime.get()).is_ok_and(|ms| ms <= UPTIME_MAX_MS)
+}
+
 /// What a tracker's records say about its clock.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeline {
@@ -265,9 +278,8 @@ impl BootClock {
     }
 
     fn judge_anchors(&mut self) {
-        let earliest_ms = self.build_ms.map(|build_ms| build_ms - BEFORE_BUILD_MAX_MS);
         let mut anchors = self.claimed.clone();
-        anchors.retain(|point| earliest_ms.is_none_or(|earliest_ms| point.utc_ms >= earliest_ms));
+        anchors.retain(|point| !is_too_early(point.utc_ms, self.build_ms));
         // Sorted by uptime, then uncertainty: of several for one moment the surest stays.
         anchors.sort_unstable();
         anchors.dedup_by_key(|point| point.uptime_ms);
@@ -383,6 +395,10 @@ fn scaled(value: i64, numerator: i64, denominator: i64) -> i64 {
     let product = i128::from(value) * i128::from(numerator);
     let rounded = (product + denominator / 2).div_euclid(denominator);
     i64::try_from(rounded).unwrap_or(i64::MAX)
+}
+
+fn is_too_early(utc_ms: i64, build_ms: Option<i64>) -> bool {
+    build_ms.is_some_and(|build_ms| utc_ms < build_ms - BEFORE_BUILD_MAX_MS)
 }
 
 fn milliseconds(uptime: UptimeMs) -> i64 {

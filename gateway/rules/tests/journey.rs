@@ -275,3 +275,16 @@ fn a_point_at_zero_zero_is_no_position() {
     }
     assert!(view(scribe, Scribe::new(2)).is_empty());
 }
+
+#[test]
+fn an_alarm_with_an_impossible_value_opens_nothing() {
+    let hot = |extreme_centi| {
+        let mut scribe = Scribe::new(1);
+        scribe.boot(0);
+        scribe.anchor(1, 0);
+        scribe.hot_alarm(14_000, 4_000, extreme_centi);
+        view(scribe, Scribe::new(2))
+    };
+    assert_eq!(with_code(&hot(1_200), Code::Temperature).len(), 1);
+    assert!(hot(i32::MAX).is_empty());
+}

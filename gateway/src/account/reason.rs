@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use rules::doubt::Doubt;
+
 /// What a reason costs: where a ledger of sent and stored things finds the difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cost {
@@ -114,6 +116,16 @@ pub fn manual() -> String {
         // Writing into a string cannot fail.
         let _ = writeln!(page, "| `{}` | {sentence} | {cost} |", reason.as_str());
     }
+    page.push_str(
+        "\n# What is stored and not believed\n\n\
+         Counted once per record by `supercargo_records_doubted_total`, and per device in `status` and \
+         `ledger`. The record is stored and acknowledged, so it is no part of what was refused.\n\n\
+         | `reason` | What happened | What becomes of it |\n|---|---|---|\n",
+    );
+    for doubt in Doubt::ALL {
+        let (sentence, treatment) = (doubt.sentence(), doubt.treatment());
+        let _ = writeln!(page, "| `{}` | {sentence} | {treatment} |", doubt.as_str());
+    }
     page
 }
 
@@ -124,11 +136,14 @@ mod tests {
     #[test]
     fn the_manual_lists_the_reasons_as_they_are() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reasons.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, manual()).unwrap();
+        }
         let written = std::fs::read_to_string(path).unwrap_or_default();
         assert_eq!(
             written,
             manual(),
-            "write the right-hand text to docs/reasons.md"
+            "UPDATE_DOCS=1 cargo test -p gateway --lib reason writes docs/reasons.md anew"
         );
     }
 }

@@ -179,6 +179,7 @@ impl Desk {
             fact("events", self.count_events()?),
         ];
         rows.extend(shortfall::missing(&self.store)?);
+        rows.extend(shortfall::doubted(&self.store)?);
         rows.extend(shortfall::quarantine(&self.store)?);
         rows.extend(shortfall::damaged(&self.store)?);
         for sink in &self.sinks {

@@ -1,9 +1,13 @@
-//! What is not there, as rows of `status`: numbers missing of devices, payloads refused,
-//! rows damaged.
+//! What is not there or not believed, as rows of `status`: numbers missing of devices, payloads refused,
+//! rows damaged, records doubted.
+
+use protocol::units::UtcMs;
 
 use super::desk::fact;
 use super::row::Row;
+use super::sample::text;
 use crate::ingest::census::{Census, census};
+use crate::ingest::doubt;
 use crate::store::quarantine::Fill;
 use crate::store::{Store, StoreError, damage};
 
@@ -48,4 +52,22 @@ pub(super) fn damaged(store: &Store) -> Result<Vec<Row>, StoreError> {
         row
     };
     Ok(damage::counts(store)?.into_iter().map(of).collect())
+}
+
+/// Rows about records that say something which is not believed, of the devices with most of them.
+pub(super) fn doubted(store: &Store) -> Result<Vec<Row>, StoreError> {
+    let worst = doubt::worst(store)?;
+    let row = |(device, reason, of): doubt::Named| {
+        let mut row = fact("records_doubted", of.count);
+        row.put("device", device.as_str());
+        row.put("reason", reason);
+        row.put(
+            "last_received_at",
+            text(UtcMs::saturating(of.last_received_at_ms)),
+        );
+        row.put("last_key", of.last_key);
+        row.put("last_detail", of.last_detail);
+        row
+    };
+    Ok(worst.into_iter().map(row).collect())
 }

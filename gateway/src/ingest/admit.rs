@@ -16,8 +16,11 @@ use protocol::key::{Boot, DeviceId, RecordKey, Seq};
 use protocol::record::{Numbered, Record};
 use protocol::topic::Topic;
 use protocol::units::UtcMs;
+use rules::doubt::is_possible_loss;
 
+use super::complaint::Complaints;
 use super::decode::{Arrival, Refusal, decode, subject};
+use super::doubt;
 use super::runs::Runs;
 use super::unfolded::{Place, Unfolded};
 use crate::account::{Reason, Tally};
@@ -37,6 +40,7 @@ pub struct Admission {
     fill: Fill,
     /// Damaged rows of the store when the runs were last known to be whole.
     rows_set_aside: u64,
+    complaints: Complaints,
     group: Group,
 }
 
@@ -47,6 +51,7 @@ struct Group {
     entries: Vec<Entry>,
     batch: Batch,
     tally: Tally,
+    doubts: doubt::Register,
     /// Rows of devices whose payloads found the quarantine full.
     overflows: HashMap<DeviceId, Overflow>,
 }
@@ -72,6 +77,7 @@ impl Group {
             entries: Vec::new(),
             batch: Batch::default(),
             tally: Tally::default(),
+            doubts: doubt::Register::default(),
             overflows: HashMap::new(),
         }
     }
@@ -97,6 +103,7 @@ impl Admission {
             runs: Runs::new(store.clone()),
             unfolded: Unfolded::load(store)?,
             fill: Fill::load(store)?,
+            complaints: Complaints::default(),
             group: Group::new(next(store), UtcMs::saturating(0)),
             store: store.clone(),
         })
@@ -114,6 +121,7 @@ impl Admission {
             self.rows_set_aside = set_aside;
         }
         self.unfolded.forget(self.store.newest_folded());
+        self.complaints.settle();
         self.group = Group::new(next(&self.store), received_at);
         Ok(())
     }
@@ -145,6 +153,7 @@ impl Admission {
         let mut batch = group.batch;
         journal::append(&mut batch, group.commit, &group.entries)?;
         self.runs.write(&mut batch);
+        group.doubts.write(&mut batch)?;
         let holds = |entry: &Entry| match entry {
             Entry::Records(records) => !records.records.is_empty(),
             Entry::Contested { .. } => true,
@@ -255,14 +264,29 @@ impl Admission {
             self.unfolded.note(boot, seq, place);
         }
         self.group.tally.records.stored += 1;
+        self.doubt(boot, numbered)?;
         self.note_statement(boot, &numbered.record)
+    }
+
+    /// Counts what is not believed of a new record; the record stays stored.
+    fn doubt(&mut self, boot: &BootId, numbered: &Numbered) -> Result<(), StoreError> {
+        let received_at = self.group.received_at;
+        let cases = self
+            .group
+            .doubts
+            .note(&self.store, boot, numbered, received_at)?;
+        doubt::count(&cases, &mut self.group.tally);
+        for case in &cases {
+            self.complaints.doubted(&boot.device, case);
+        }
+        Ok(())
     }
 
     /// What a record says about other records is kept where the account of missing ones looks for it.
     fn note_statement(&mut self, boot: &BootId, record: &Record) -> Result<(), StoreError> {
         let batch = &mut self.group.batch;
         match record {
-            Record::Loss(loss) => {
+            Record::Loss(loss) if is_possible_loss(loss) => {
                 let declared = &mut self.group.tally.declared_lost;
                 *declared.entry(loss.reason).or_default() += u64::from(loss.count);
                 let lost = Lost {
@@ -282,9 +306,11 @@ impl Admission {
                     _ => Ok(()),
                 }
             }
-            Record::Reading(_) | Record::Alarm(_) | Record::Anchor(_) | Record::Settings(_) => {
-                Ok(())
-            }
+            Record::Reading(_)
+            | Record::Alarm(_)
+            | Record::Anchor(_)
+            | Record::Settings(_)
+            | Record::Loss(_) => Ok(()),
         }
     }
 
@@ -327,7 +353,7 @@ impl Admission {
         });
         let commit = self.group.commit;
         self.unfolded.note(boot, seq, Place::Contested { commit });
-        tracing::warn!(device = boot.device.as_str(), %key, "two contents under one key");
+        self.complaints.contested(&boot.device, key);
         self.quarantine(
             &boot.device,
             Refused {
@@ -367,13 +393,7 @@ impl Admission {
     ) -> Result<(), StoreError> {
         let book = self.group.tally.book(subject(topic.channel));
         book.refuse(refusal.reason);
-        tracing::warn!(
-            device = topic.device.as_str(),
-            channel = topic.channel.as_str(),
-            reason = refusal.reason.as_str(),
-            "payload refused: {}",
-            refusal.detail
-        );
+        self.complaints.refused(topic, refusal);
         self.quarantine(
             &topic.device,
             Refused {

@@ -6,7 +6,9 @@
 pub mod admit;
 pub mod census;
 pub mod commit;
+mod complaint;
 pub mod decode;
+pub mod doubt;
 pub mod missing;
 mod runs;
 #[cfg(test)]

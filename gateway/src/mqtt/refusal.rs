@@ -91,7 +91,7 @@ pub struct Refusal {
     pub detail: String,
 }
 
-/// Takes every refusal, to count it. Called from the connection's task: it must not block.
+/// Takes every refusal, to count it and to tell it. Called from the connection's task: it must not block.
 pub type OnRefusal = std::sync::Arc<dyn Fn(&Refusal) + Send + Sync>;
 
 /// A refusal before it is known whose it is.
@@ -125,7 +125,7 @@ impl Fault {
         self
     }
 
-    /// Log and count it.
+    /// Hand it on, with whose it is.
     pub(crate) fn report(self, device: Option<&DeviceId>, peer: SocketAddr, to: &OnRefusal) {
         let refusal = Refusal {
             reason: self.reason,
@@ -134,14 +134,6 @@ impl Fault {
             topic: self.topic,
             detail: self.detail.into_owned(),
         };
-        tracing::warn!(
-            reason = refusal.reason.as_str(),
-            device = refusal.device.as_ref().map(DeviceId::as_str),
-            %peer,
-            topic = refusal.topic,
-            "mqtt refused: {}",
-            refusal.detail
-        );
         to(&refusal);
     }
 }

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use protocol::key::DeviceId;
 
-use crate::account::Account;
 use crate::config::{self, IdentityMode, Passwords};
 use crate::mqtt::downlink::DesiredSettings;
 use crate::mqtt::identity::{Anonymous, Authenticate, Claim, LoopbackOnly};
 use crate::mqtt::limit::Limits;
 use crate::mqtt::persistence::{SessionFuture, SessionRecord, SessionStore, SessionStoreError};
-use crate::mqtt::refusal::{OnRefusal, Refusal};
 use crate::store::table::{self, Table};
 use crate::store::{Batch, Store, StoreError};
 
@@ -169,11 +167,6 @@ pub(super) fn desired_settings(store: Store) -> Arc<dyn DesiredSettings> {
 
 fn unreported(store: &Store, device: &DeviceId) -> Result<Option<Vec<u8>>, StoreError> {
     table::value(store, Table::Desired, device.as_str())
-}
-
-/// Every refusal of the endpoint, counted by its reason.
-pub(super) fn count_refusals(account: Account) -> OnRefusal {
-    Arc::new(move |refusal: &Refusal| account.count(refusal.reason))
 }
 
 #[cfg(test)]

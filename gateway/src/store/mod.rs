@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | `j\|` journal | [`journal`] | committer; the fold removes chunks it has folded |
 //! | `d\|` seen runs | [`seen`] | committer |
-//! | `i\|` devices | [`device`] | committer |
+//! | `i\|` devices | [`device`], [`doubt`] | committer |
 //! | `q\|` quarantine | [`quarantine`] | committer; [`damage`] sets damaged rows aside |
 //! | `h\|` records | [`history`] | fold |
 //! | `e\|` view | [`view`] | fold |
@@ -43,6 +43,7 @@ mod behind;
 pub mod content;
 pub mod damage;
 pub mod device;
+pub mod doubt;
 mod engine;
 mod entry;
 mod error;

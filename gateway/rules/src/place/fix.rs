@@ -1,7 +1,7 @@
 //! A position that can be judged.
 
 use protocol::key::RecordKey;
-use protocol::reading::Reading;
+use protocol::reading::{Position, Reading};
 
 use crate::plan::fence::LatLon;
 use crate::timeline::Stamp;
@@ -34,9 +34,8 @@ impl Fix {
     #[must_use]
     pub fn of(reading: &Reading, key: RecordKey, sampled: &Stamp) -> Option<Self> {
         let position = reading.position.value()?;
-        let nowhere = position.latitude.get() == 0 && position.longitude.get() == 0;
         let age_s = position.age.get();
-        if nowhere || age_s > FIX_AGE_MAX_S {
+        if is_nowhere(&position) || age_s > FIX_AGE_MAX_S {
             return None;
         }
         Some(Self {
@@ -50,4 +49,9 @@ impl Fix {
             moving: position.speed.metres_per_second() >= MOVING_MPS,
         })
     }
+}
+
+/// Whether a position is the point 0, 0.
+pub(crate) const fn is_nowhere(position: &Position) -> bool {
+    position.latitude.get() == 0 && position.longitude.get() == 0
 }

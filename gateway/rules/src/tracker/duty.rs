@@ -13,6 +13,7 @@ use crate::condition::figures::Sample;
 use crate::condition::gap::Coverage;
 use crate::condition::shock::{Battering, Impact};
 use crate::context::{Context, Duty};
+use crate::doubt::is_possible_alarm;
 use crate::event::Side;
 use crate::fact::{Fact, FactKind};
 use crate::place::fix::Fix;
@@ -198,8 +199,12 @@ impl DutyState {
         }
     }
 
-    /// An alarm record is evidence: it decides only where no reading covers its moment.
+    /// An alarm record is evidence: it decides only where no reading covers its moment, and not at all
+    /// when it cannot be what it says.
     fn heed(&mut self, scene: &mut Scene<'_>, alarm: &Alarm) {
+        if !is_possible_alarm(alarm) {
+            return;
+        }
         match alarm.kind {
             AlarmKind::TemperatureAbove(probe) => self.claim(scene, alarm, probe, Side::Above),
             AlarmKind::TemperatureBelow(probe) => self.claim(scene, alarm, probe, Side::Below),
