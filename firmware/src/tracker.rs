@@ -344,10 +344,14 @@ impl<B: Board> Tracker<B> {
     }
 
     /// Number a record and queue it. After the last number nothing is recorded any more: a key must
-    /// never come twice, and 4 billion records are a century.
+    /// never come twice, and 4 billion records are a century. After a stop no batch will fill any more,
+    /// so what is still learned, such as the time, is published at once.
     fn record(&mut self, record: Record) {
         if let Some(seq) = self.counter.take() {
             self.queues.push(Numbered { seq, record });
+        }
+        if self.stopped {
+            self.outbox.flush(self.counter.upcoming());
         }
     }
 }

@@ -90,6 +90,17 @@ fn a_stop_in_good_order_makes_the_last_number_known() {
 }
 
 #[test]
+fn a_time_told_after_a_stop_is_published_at_once() {
+    let mut rig = Rig::connected();
+    rig.run_to(310);
+    rig.handle(Input::Stop);
+    let newest = rig.gateway.time_requests.last().unwrap().nonce;
+    tell_time(&mut rig, newest);
+    assert_eq!(anchors(&rig)[0].source, TimeSource::Gateway);
+    assert_eq!(rig.counters().records.pending, 0);
+}
+
+#[test]
 fn routine_readings_wait_for_a_full_batch_or_the_publish_interval() {
     let mut rig = Rig::connected();
     rig.run_to(1_000);
@@ -288,22 +299,12 @@ fn the_gateway_is_asked_for_the_time_until_somebody_tells_it() {
     let requests = &rig.gateway.time_requests;
     assert_eq!(requests.len(), 2);
     assert_ne!(requests[0].nonce, requests[1].nonce);
-    let mut reply = TimeReply {
-        nonce: requests[0].nonce,
-        utc: UtcMs::saturating(BUILD_MS),
-        uncertainty: Milliseconds::saturating(5),
-    };
-    let newest = requests[1].nonce;
-    let send = |rig: &mut Rig, reply: &TimeReply| {
-        let mut buffer = [0; TimeReply::MAX_BYTES];
-        let length = reply.encode(&mut buffer).unwrap();
-        rig.downlink(Channel::Time, &buffer[..length]);
-        rig.handle(Input::Flush);
-    };
-    send(&mut rig, &reply);
+    let (oldest, newest) = (requests[0].nonce, requests[1].nonce);
+    tell_time(&mut rig, oldest);
+    rig.handle(Input::Flush);
     assert!(anchors(&rig).is_empty(), "the answer to an old question");
-    reply.nonce = newest;
-    send(&mut rig, &reply);
+    tell_time(&mut rig, newest);
+    rig.handle(Input::Flush);
     assert_eq!(anchors(&rig)[0].source, TimeSource::Gateway);
     rig.run_to(3_000);
     assert_eq!(rig.gateway.time_requests.len(), 2);
@@ -312,6 +313,18 @@ fn the_gateway_is_asked_for_the_time_until_somebody_tells_it() {
     let gnss = anchors(&rig)[1];
     assert_eq!((gnss.source, gnss.uptime), (TimeSource::Gnss, at(3_000)));
     assert_eq!(gnss.utc.get(), BUILD_MS + 3_001_000);
+}
+
+/// Answers the question with this nonce.
+fn tell_time(rig: &mut Rig, nonce: u64) {
+    let reply = TimeReply {
+        nonce,
+        utc: UtcMs::saturating(BUILD_MS),
+        uncertainty: Milliseconds::saturating(5),
+    };
+    let mut buffer = [0; TimeReply::MAX_BYTES];
+    let length = reply.encode(&mut buffer).expect("room for a reply");
+    rig.downlink(Channel::Time, &buffer[..length]);
 }
 
 #[test]

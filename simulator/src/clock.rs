@@ -53,6 +53,14 @@ impl EventClock {
         Self::new(Arc::new(now), speed)
     }
 
+    /// The same clock, which stands still from `end` on: however late a loaded machine looks at it, nothing
+    /// happens after, so two runs of one world end alike.
+    #[must_use]
+    pub fn standing_still_at(self, end: UtcMs) -> Self {
+        let speed = self.speed;
+        Self::new(Arc::new(move || self.now().min(end)), speed)
+    }
+
     /// Event time now.
     #[must_use]
     pub fn now(&self) -> UtcMs {
@@ -77,6 +85,16 @@ mod tests {
         let clock = EventClock::starting_at(UtcMs::saturating(5_000), 900);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(clock.now().get(), 5_000 + 2_000 * 900);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_has_reached_its_end_stays_there() {
+        let end = UtcMs::saturating(6_000);
+        let clock = EventClock::starting_at(UtcMs::saturating(5_000), 1).standing_still_at(end);
+        tokio::time::advance(Duration::from_millis(400)).await;
+        assert_eq!(clock.now().get(), 5_400);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(), end);
     }
 
     #[test]

@@ -25,9 +25,7 @@ async fn drive(scenario: &Scenario, event_s: i64, speed: u32) -> (World, Receive
     let received = Received::default();
     let address = peer(Arc::clone(&received)).await;
     let end = protocol::units::UtcMs::saturating(world.start.get() + event_s * 1_000);
-    // Event time stands still at the end, however late a loaded machine looks at it.
-    let running = EventClock::starting_at(world.start, speed);
-    let clock = EventClock::new(Arc::new(move || running.now().min(end)), speed);
+    let clock = EventClock::starting_at(world.start, speed).standing_still_at(end);
     let fleet = Fleet::start(FleetSpec {
         world: Arc::clone(&world),
         address,

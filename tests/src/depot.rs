@@ -118,6 +118,16 @@ impl Depot {
         Ok(value.parse()?)
     }
 
+    /// Facts of `supercargo status --json`, by the shipped binary.
+    ///
+    /// # Errors
+    /// When the command fails or prints something else than rows.
+    pub fn status(&self) -> Result<Vec<Value>> {
+        let mut command = Command::new(product("supercargo")?);
+        command.args(["status", "--json", "--config"]);
+        rows(&run(command.arg(self.config()))?.stdout)
+    }
+
     /// Rows of `supercargo export WHAT --format jsonl`, by the shipped binary.
     ///
     /// # Errors
@@ -125,10 +135,7 @@ impl Depot {
     pub fn export(&self, what: &str) -> Result<Vec<Value>> {
         let mut command = Command::new(product("supercargo")?);
         command.args(["export", what, "--format", "jsonl", "--config"]);
-        let output = run(command.arg(self.config()))?;
-        let text = String::from_utf8(output.stdout)?;
-        let rows = text.lines().map(|line| Ok(serde_json::from_str(line)?));
-        rows.collect()
+        rows(&run(command.arg(self.config()))?.stdout)
     }
 
     /// Every stored record, under its name.
@@ -174,6 +181,22 @@ impl Depot {
         });
         waited.with_context(|| difference)
     }
+}
+
+/// JSON Lines.
+fn rows(output: &[u8]) -> Result<Vec<Value>> {
+    let text = std::str::from_utf8(output)?;
+    let row = |line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"));
+    text.lines().map(row).collect()
+}
+
+/// The number a row of `status` gives under `name` with these labels.
+#[must_use]
+pub fn fact(status: &[Value], name: &str, labels: &[(&str, &str)]) -> Option<u64> {
+    let labelled = |row: &Value| labels.iter().all(|(label, value)| row[label] == *value);
+    let mut rows = status.iter();
+    let row = rows.find(|row| row["name"] == name && labelled(row))?;
+    row["value"].as_u64()
 }
 
 /// What a row of the events' export states, unless it was taken back.

@@ -73,6 +73,56 @@ fn every_recording_arrives_where_it_was_made_and_what_stood_still_stays() {
     assert!(depot.stop().unwrap().success());
 }
 
+#[test]
+fn a_receiver_behind_a_week_rollover_is_corrected_by_the_build_time() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/nmea/bt451.log");
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut depot = Depot::create(folder.path(), &data, "version = 1\n", "").unwrap();
+    depot.start().unwrap();
+    // The receiver says 2009-12-09; 1024 weeks later it is 2029-07-25.
+    for (device, arguments, day, corrected) in [
+        ("as-recorded", [].as_slice(), "2009-12-09", false),
+        (
+            "built-before",
+            &["--build-time", "2009-06-01"],
+            "2009-12-09",
+            false,
+        ),
+        (
+            "built-after",
+            &["--build-time", "2029-01-01T06:30:00Z"],
+            "2029-07-25",
+            true,
+        ),
+    ] {
+        let mut simulator = Command::new(peer::product("supercargo-sim").unwrap());
+        simulator.args(["nmea", "--pace", "100", "--addr", &depot.mqtt.to_string()]);
+        simulator
+            .args(["--device", device])
+            .args(arguments)
+            .arg(&file);
+        peer::run(&mut simulator).unwrap();
+        let mut rows = depot.export("records").unwrap();
+        rows.retain(|row| row["device"] == device);
+        check_dates(&rows, day, corrected);
+    }
+    assert!(depot.stop().unwrap().success());
+}
+
+/// What the receiver told has this date, and says how it came about. (The gateway may have told its own
+/// time before, from years later.)
+fn check_dates(rows: &[Value], day: &str, corrected: bool) {
+    let told = |row: &&Value| row["anchor_source"] == "gnss";
+    let anchors: Vec<_> = rows.iter().filter(told).collect();
+    assert!(!anchors.is_empty(), "{rows:?}");
+    for anchor in anchors {
+        let utc = anchor["anchor_utc"].as_str().unwrap_or_default();
+        assert!(utc.starts_with(day), "{anchor}");
+        assert_eq!(anchor["anchor_rollover_corrected"], corrected, "{anchor}");
+    }
+}
+
 /// Every reading of `device` lies within its recording; a device without fixes has no position.
 fn check_positions(device: &str, extent: Option<Extent>, rows: &[Value]) {
     let own = |row: &&Value| row["device"] == device && row["kind"] == "reading";
@@ -165,6 +215,8 @@ fn play(depot: &Depot, folder: &Path, recordings: &BTreeMap<String, PathBuf>) ->
     let start = |(name, file): (&String, &PathBuf)| {
         let mut simulator = Command::new(&program);
         simulator.args(["nmea", "--pace", "100", "--addr", &depot.mqtt.to_string()]);
+        // Longer than this test waits: a simulator ends when all is confirmed, not when patience does.
+        simulator.args(["--patience", "10min"]);
         Peer::start(
             name,
             simulator.arg(file),

@@ -1,5 +1,6 @@
 //! Paths that the configuration names: folders, files, files that hold a secret.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::value::{Literal, Setting, text};
@@ -42,10 +43,14 @@ impl DataFolder {
     /// `XDG_DATA_HOME` is ignored, as the specification asks.
     #[must_use]
     pub fn of_user() -> Option<Self> {
+        Self::of_environment(|name| std::env::var_os(name))
+    }
+
+    fn of_environment(variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
         let absolute = |name| {
-            std::env::var_os(name)
+            variable(name)
                 .map(PathBuf::from)
-                .filter(|p| p.is_absolute())
+                .filter(|path| path.is_absolute())
         };
         let share = absolute("XDG_DATA_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local").join("share")))
@@ -110,5 +115,38 @@ impl Setting for SecretFile {
 
     fn settle(self, base: &Path) -> Self {
         Self(self.0.settle(base))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_users_data_goes_where_the_xdg_specification_says() {
+        let folder = |variables: &[(&str, &str)]| {
+            let value = |name: &str| {
+                let named = variables.iter().find(|(known, _)| *known == name);
+                named.map(|(_, value)| OsString::from(value))
+            };
+            DataFolder::of_environment(value).map(|folder| folder.path().display().to_string())
+        };
+        let own = Some("/home/eve/.local/share/supercargo".to_owned());
+        let home = ("HOME", "/home/eve");
+        assert_eq!(folder(&[home]), own);
+        assert_eq!(folder(&[home, ("XDG_DATA_HOME", "")]), own);
+        assert_eq!(folder(&[home, ("XDG_DATA_HOME", "data")]), own, "relative");
+        let set = ("XDG_DATA_HOME", "/srv/share");
+        assert_eq!(
+            folder(&[home, set]).as_deref(),
+            Some("/srv/share/supercargo")
+        );
+        assert_eq!(folder(&[set]).as_deref(), Some("/srv/share/supercargo"));
+        assert_eq!(
+            folder(&[("HOME", "eve")]),
+            None,
+            "no absolute folder at all"
+        );
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use protocol::units::UtcMs;
 use serde::Serialize;
 use simulator::clock::EventClock;
-use simulator::expect::Expectations;
+use simulator::expect::{Expectations, NearMiss};
 use simulator::fleet::{Fleet, FleetSpec, Snapshot, Totals};
 use simulator::plan::plan_toml;
 use simulator::scenario::Scenario;
@@ -20,16 +20,14 @@ use super::{CommandError, Outcome, Output, value};
 /// How often the trackers are shown, on the wall.
 const SHOW_EVERY: Duration = Duration::from_secs(5);
 
-/// How long devices may take to publish what they have after the end, on the wall.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
-
 /// Longest time from a sample to its arrival that expectations allow for, on the wall.
 const LATENCY: Duration = Duration::from_secs(2);
 
 /// Drive a fleet of simulated trackers on lanes against a gateway.
 ///
 /// Each tracker is the real firmware on simulated ports. Event time begins at the scenario's start and
-/// runs SPEED times as fast as the wall. The same scenario and seed give the same world.
+/// runs SPEED times as fast as the wall. The same scenario and seed give the same world; with the same
+/// --for and --speed event time also ends at the same moment, so two runs say the same.
 #[derive(Debug, Args)]
 pub(super) struct FleetArgs {
     /// Where the gateway listens for MQTT.
@@ -56,9 +54,12 @@ pub(super) struct FleetArgs {
     /// Write the shipment plan for the gateway here, before anything starts.
     #[arg(long, value_name = "FILE")]
     plan_out: Option<PathBuf>,
-    /// Write what is expected of the gateway here at the end, as JSON Lines.
+    /// Write what must, may and must not be reported here at the end, as JSON Lines.
     #[arg(long, value_name = "FILE")]
     expect_out: Option<PathBuf>,
+    /// How long devices may take to publish what they have after the end, on the wall.
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = value::duration)]
+    patience: Duration,
 }
 
 pub(super) async fn run(args: FleetArgs, output: Output) -> Result<Outcome, CommandError> {
@@ -71,7 +72,7 @@ pub(super) async fn run(args: FleetArgs, output: Output) -> Result<Outcome, Comm
         made.with_context(|| format!("cannot make folder {}", folder.display()))
             .map_err(CommandError::environment)?;
     }
-    let clock = EventClock::starting_at(world.start, args.speed);
+    let clock = clock(&world, &args);
     let fleet = Fleet::start(FleetSpec {
         world: Arc::clone(&world),
         address: args.addr.clone(),
@@ -84,7 +85,7 @@ pub(super) async fn run(args: FleetArgs, output: Output) -> Result<Outcome, Comm
         .map_err(CommandError::environment)?;
     show_until_the_end(&fleet, &args, output).await?;
     let end = clock.now();
-    let totals = fleet.freeze(end, DRAIN_PATIENCE).await;
+    let totals = fleet.freeze(end, args.patience).await;
     fleet.stop().await;
     if let Some(path) = &args.expect_out {
         let expectations = Expectations::of(&world, end, LATENCY * args.speed);
@@ -115,6 +116,18 @@ fn world(args: &FleetArgs) -> Result<World, CommandError> {
     let mut world = World::generate(&scenario).map_err(CommandError::usage)?;
     world.start = args.start.unwrap_or(world.start);
     Ok(world)
+}
+
+/// With `--for` event time ends exactly that long after the start, times the speed.
+fn clock(world: &World, args: &FleetArgs) -> EventClock {
+    let clock = EventClock::starting_at(world.start, args.speed);
+    let Some(run_for) = args.run_for else {
+        return clock;
+    };
+    let event_ms = run_for.as_millis().saturating_mul(args.speed.into());
+    let event_ms = i64::try_from(event_ms).unwrap_or(i64::MAX);
+    let end = world.start.get().saturating_add(event_ms);
+    clock.standing_still_at(UtcMs::saturating(end))
 }
 
 async fn show_until_the_end(
@@ -148,10 +161,36 @@ fn show(fleet: &Fleet, output: Output) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// What must and may be reported, then what must not, in rows of the same columns.
 fn rows(expectations: &Expectations) -> Result<String, CommandError> {
-    let rows = expectations.expected.iter().map(serde_json::to_string);
-    let rows: Result<Vec<String>, _> = rows.collect();
+    let expected = expectations.expected.iter().map(serde_json::to_string);
+    let near_misses = expectations.near_misses.iter().map(NearMissRow::new);
+    let must_not = near_misses.map(|row| serde_json::to_string(&row));
+    let rows: Result<Vec<String>, _> = expected.chain(must_not).collect();
     Ok(rows.map_err(CommandError::environment)?.join("\n") + "\n")
+}
+
+#[derive(Debug, Serialize)]
+struct NearMissRow<'a> {
+    shipment: &'a str,
+    code: &'static str,
+    certainty: &'static str,
+    from_ms: i64,
+    to_ms: i64,
+    why: &'a str,
+}
+
+impl<'a> NearMissRow<'a> {
+    fn new(miss: &'a NearMiss) -> Self {
+        Self {
+            shipment: &miss.shipment,
+            code: miss.code,
+            certainty: "must_not",
+            from_ms: miss.at_ms,
+            to_ms: miss.at_ms,
+            why: &miss.why,
+        }
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CommandError> {

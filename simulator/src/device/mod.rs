@@ -170,7 +170,6 @@ struct Driver {
     now: UptimeMs,
     next_epoch: UptimeMs,
     impacts_felt: usize,
-    flushed: bool,
     /// When the link was lost, or could first be made.
     linkless_since: Instant,
 }
@@ -202,7 +201,6 @@ impl Driver {
             now,
             next_epoch: now,
             impacts_felt: 0,
-            flushed: false,
             linkless_since: Instant::now(),
         }
     }
@@ -238,7 +236,7 @@ impl Driver {
             let next = self.next();
             if next > target {
                 self.pass(target);
-                self.flush_once(order);
+                self.flush_if_frozen(order);
                 return Progress::CaughtUp;
             }
             if self.is_held() {
@@ -263,11 +261,12 @@ impl Driver {
         }
     }
 
-    /// Event time stands still: coverage is back and everything is published at once.
-    fn flush_once(&mut self, order: Order) {
-        if matches!(order, Order::Freeze(_)) && !self.flushed {
-            self.flushed = true;
-            self.radio.send_replace(true);
+    /// Event time stands still: coverage is back and everything is published at once, also what the
+    /// gateway's answers add.
+    fn flush_if_frozen(&mut self, order: Order) {
+        if matches!(order, Order::Freeze(_)) {
+            let back = |there: &mut bool| !std::mem::replace(there, true);
+            self.radio.send_if_modified(back);
             self.tracker.handle(Input::Flush, self.now);
             self.publish();
         }
