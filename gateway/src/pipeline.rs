@@ -92,7 +92,7 @@ impl Gateway {
     /// # Errors
     /// What cannot be read, opened or listened on.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, Failure> {
-        let store = open_store(config.gateway.data.path())?;
+        let store = open_store(&config)?;
         Self::start_on(store, config, clock).await
     }
 
@@ -209,10 +209,12 @@ impl Gateway {
     pub async fn failure(&mut self) -> Failure {
         tokio::select! {
             ended = self.committer.ended() => store_failure(ended, "committer"),
-            ended = &mut self.folded => {
-                let ended = ended.map_err(|_| Failure::Ended { part: "fold" });
-                ended.map_or_else(|failure| failure, |ended| store_failure(ended, "fold"))
-            }
+            ended = &mut self.folded => match ended {
+                Ok(Err(failure)) => failure.into(),
+                // It ends well when the committer is gone, which knows why.
+                Ok(Ok(())) => store_failure(self.committer.ended().await, "committer"),
+                Err(_) => Failure::Ended { part: "fold" },
+            },
             ended = self.behind.join_next() => match ended {
                 Some(Ok(Err(failure))) => failure,
                 _ => Failure::Ended { part: "a sink, http or control" },
@@ -278,10 +280,14 @@ fn read_plan(path: &Path) -> Result<Plan, Failure> {
     })
 }
 
-fn open_store(data: &Path) -> Result<Store, Failure> {
+fn open_store(config: &Config) -> Result<Store, Failure> {
+    let data = config.gateway.data.path();
     std::fs::create_dir_all(data)
         .map_err(|error| Failure::system(format!("make data folder {}", data.display()), error))?;
-    Ok(Store::open(&data.join(STORE_FOLDER))?)
+    Ok(Store::open_on(
+        config.store.engine,
+        &data.join(STORE_FOLDER),
+    )?)
 }
 
 fn ports(

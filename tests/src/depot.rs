@@ -92,6 +92,14 @@ impl Depot {
         self.peer.take().context("no gateway runs")?.stop()
     }
 
+    /// Wait until it has ended by itself.
+    ///
+    /// # Errors
+    /// When it does not run or does not end.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        self.peer.take().context("no gateway runs")?.wait()
+    }
+
     /// The configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::format::{Format, Writer};
 use super::output::{self, Output};
 use super::{Exit, complain};
-use crate::config::{Config, DataFolder, Faults, STORE_FOLDER};
+use crate::config::{Config, DataFolder, Faults, STORE_FOLDER, StoreEngine};
 use crate::control::{
     Client, ClientError, Desk, DeskError, EVENT_COLUMNS, READING_COLUMNS, Request, Row,
 };
@@ -228,8 +228,10 @@ fn open(config: &Config, data: &Path) -> Result<Desk, QueryError> {
         let data = data.to_owned();
         return Err(QueryError::NoStore { data });
     }
+    // A question takes the store as it is, whatever engine the configuration wants of the next one.
+    let engine = StoreEngine::found_in(&folder).unwrap_or(config.store.engine);
     Ok(Desk {
-        store: Store::open(&folder)?,
+        store: Store::open_on(engine, &folder)?,
         zone: config.gateway.time_zone,
         sinks: config
             .sinks

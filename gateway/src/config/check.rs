@@ -10,7 +10,10 @@ use super::fault::{Fault, Place, Problem};
 use super::schema::Section;
 use super::sink::{MqttTarget, SinkKind, Table};
 use super::source::{Source, text_of};
-use super::{Control, Draft, Gateway, Http, Identity, IdentityMode, Mqtt, Passwords, Rules, Store};
+use super::{
+    Control, Draft, Gateway, Http, Identity, IdentityMode, Mqtt, Passwords, Rules, STORE_FOLDER,
+    Store, StoreEngine,
+};
 
 /// Largest plan file: 50,000 shipments of 2 KiB are 100 MB; the largest lists are generated.
 const PLAN_MAX_BYTES: u64 = 128 << 20;
@@ -49,6 +52,10 @@ pub(super) fn machine(draft: &Draft, source: &mut Source) {
     };
     if let Some(gateway) = &draft.gateway {
         note(&Gateway::SECTION, 0, "data", writable(gateway.data.path()));
+        if let Some(store) = &draft.store {
+            let made = same_engine(gateway, store.engine);
+            note(&Store::SECTION, 0, "engine", made);
+        }
     }
     for (index, sink) in draft.sinks() {
         match &sink.kind {
@@ -185,6 +192,19 @@ fn budget(store: &Store, source: &mut Source) {
             store.horizon.as_secs() / 3_600,
         );
         unusable(source, (&Store::SECTION, 0, "budget"), why);
+    }
+}
+
+/// Whether the store that is there, if one is, was made by the engine asked for.
+fn same_engine(gateway: &Gateway, asked: StoreEngine) -> Result<(), String> {
+    let folder = gateway.data.path().join(STORE_FOLDER);
+    match StoreEngine::found_in(&folder) {
+        Some(found) if found != asked => Err(format!(
+            "is not the engine that made {}: that was {:?}; set it, or move the folder away and start empty",
+            folder.display(),
+            found.as_str(),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! by `check.rs`, what a value may be is in `value.rs`.
 
 mod check;
+mod engine;
 mod fault;
 mod manual;
 mod passwords;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+pub use engine::StoreEngine;
 pub use fault::{Fault, Faults, Place, Problem};
 pub use manual::{manual, sample};
 pub use passwords::{Passwords, PasswordsError};
@@ -110,8 +112,11 @@ section! {
 }
 
 section! {
-    /// What the store must be able to hold. `check` compares it with the disk space planned for it.
+    /// What keeps the readings, and what it must be able to hold: `check` compares that with the disk space
+    /// planned for it.
     pub struct Store = "store" {
+        /// Engine of the store; a folder made by one is not opened by the other.
+        engine: StoreEngine = "sled";
         /// Disk space planned for the store; `check` refuses less than the fleet below needs.
         budget: Option<Bytes> = unset in "16MiB" to "1024TiB";
         /// Trackers expected, for the check of the budget.

@@ -171,3 +171,26 @@ fn sinks_that_get_in_each_others_way_are_refused() {
     assert!(found[1].contains("sink[2].path = \"x.jsonl\": is the file of sink[1] too"));
     assert!(found[2].contains("is this gateway's own mqtt.listen"));
 }
+
+#[test]
+fn an_engine_that_did_not_make_the_store_is_refused_naming_the_one_that_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join(STORE_FOLDER);
+    std::fs::create_dir_all(&store).unwrap();
+    std::fs::write(store.join(StoreEngine::Redb.file()), b"").unwrap();
+    let set = |key: &str, value: &str| format!("{key}={value}");
+    let data = set("gateway.data", &folder.path().display().to_string());
+    let good = Config::load(None, &[data.clone(), set("store.engine", "redb")]).unwrap();
+    assert_eq!(good.config.store.engine, StoreEngine::Redb);
+    let faults = Config::load(None, std::slice::from_ref(&data))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        faults.contains("store.engine") && faults.contains("that was \"redb\""),
+        "{faults}"
+    );
+    let faults = Config::load(None, &[data, set("store.engine", "rocks")])
+        .unwrap_err()
+        .to_string();
+    assert!(faults.contains("one of \"sled\" \"redb\""), "{faults}");
+}

@@ -1,6 +1,6 @@
 //! A copy of the store while it is in use.
 //!
-//! sled has no snapshots, so the copy is made as a running machine is moved: rows are copied in key
+//! Not every engine has snapshots, so the copy is made as a running machine is moved: rows are copied in key
 //! order while writers go on, and the keys they touch are noted; those are copied again, and again,
 //! and when few are left the writers wait for the last of them. The copy is then the store at that
 //! moment: every batch is in it whole or not at all.
@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::sled::{Sled, sync_folder};
+use super::folder::{self, sync_folder};
 use super::{Batch, Engine, Order, PAGE_MAX_ROWS, Span, Store, StoreError, Writer, successor};
 
 /// Most keys that writers may touch while one pass copies, in keys: about 100 MB of memory. A busier
@@ -31,8 +31,8 @@ pub(super) fn run(store: &Store, to: &Path) -> Result<(), StoreError> {
         let removed = std::fs::remove_dir_all(&partial);
         removed.map_err(|error| fault(&partial, format!("remove an unfinished copy: {error}")))?;
     }
-    let copied = Sled::open(&partial).and_then(|copy| {
-        let copied = copy_all(store, &copy, to);
+    let copied = folder::open(store.0.kind, &partial).and_then(|copy| {
+        let copied = copy_all(store, &*copy, to);
         store.writer().touched = None;
         copied
     });
@@ -48,7 +48,7 @@ pub(super) fn run(store: &Store, to: &Path) -> Result<(), StoreError> {
     renamed.map_err(|error| fault(to, format!("rename the finished copy: {error}")))
 }
 
-fn copy_all(store: &Store, copy: &Sled, to: &Path) -> Result<(), StoreError> {
+fn copy_all(store: &Store, copy: &dyn Engine, to: &Path) -> Result<(), StoreError> {
     store.writer().touched = Some(BTreeSet::new());
     copy_rows(store, copy, to)?;
     for _ in 0..PASSES_MAX {
@@ -65,14 +65,19 @@ fn copy_all(store: &Store, copy: &Sled, to: &Path) -> Result<(), StoreError> {
 }
 
 /// The last pass, with the writers waiting.
-fn finish(store: &Store, copy: &Sled, writer: &mut Writer, to: &Path) -> Result<(), StoreError> {
+fn finish(
+    store: &Store,
+    copy: &dyn Engine,
+    writer: &mut Writer,
+    to: &Path,
+) -> Result<(), StoreError> {
     noted(writer, to)?;
     let touched = writer.touched.take().unwrap_or_default();
     copy_keys(store, copy, touched, to)?;
     copy.sync().map_err(|error| fault(to, error))
 }
 
-fn copy_rows(store: &Store, copy: &Sled, to: &Path) -> Result<(), StoreError> {
+fn copy_rows(store: &Store, copy: &dyn Engine, to: &Path) -> Result<(), StoreError> {
     let mut span = Span {
         from: Vec::new(),
         until: None,
@@ -96,7 +101,7 @@ fn copy_rows(store: &Store, copy: &Sled, to: &Path) -> Result<(), StoreError> {
 
 fn copy_keys(
     store: &Store,
-    copy: &Sled,
+    copy: &dyn Engine,
     keys: BTreeSet<Vec<u8>>,
     to: &Path,
 ) -> Result<(), StoreError> {

@@ -58,6 +58,13 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// When they could not be counted.
     fn size_bytes(&self) -> Result<u64, EngineError>;
+
+    /// Bytes of the keys and values that are there now: what is on disk less what the engine needs and
+    /// what it has not yet given back. Reads every row, so it is for a person, a bench or a daily look.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    fn live_bytes(&self) -> Result<u64, EngineError>;
 }
 
 /// What an engine says when an operation failed.

@@ -25,6 +25,18 @@ pub enum StoreError {
         /// What the engine found.
         detail: String,
     },
+    /// Another engine made it.
+    #[error(
+        "open store {}: the engine {found} made it, the configuration asks for {asked}; set store.engine = \"{found}\", or move the folder away and start empty", path.display()
+    )]
+    OtherEngine {
+        /// The store's folder.
+        path: PathBuf,
+        /// Engine that made it.
+        found: &'static str,
+        /// Engine asked for.
+        asked: &'static str,
+    },
     /// A newer supercargo wrote it.
     #[error(
         "open store {}: its format version is {found}, this supercargo knows up to {known}; use the newer supercargo", path.display()

@@ -17,9 +17,7 @@ pub(crate) struct Memory(Arc<Mutex<Disk>>);
 struct Disk {
     live: Tree,
     synced: Tree,
-    syncs: u64,
     fail_sync: bool,
-    fail_write: bool,
 }
 
 /// A fresh store in memory.
@@ -58,23 +56,6 @@ impl Memory {
         self.disk().fail_sync = true;
     }
 
-    /// Every later write fails.
-    pub(crate) fn fail_writes(&self) {
-        self.disk().fail_write = true;
-    }
-
-    /// Syncs so far.
-    pub(crate) fn syncs(&self) -> u64 {
-        self.disk().syncs
-    }
-
-    /// Every write and sync works again.
-    pub(crate) fn heal(&self) {
-        let mut disk = self.disk();
-        disk.fail_sync = false;
-        disk.fail_write = false;
-    }
-
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap()
     }
@@ -83,9 +64,6 @@ impl Memory {
 impl Engine for Memory {
     fn apply(&self, batch: &Batch) -> Result<(), EngineError> {
         let mut disk = self.disk();
-        if disk.fail_write {
-            return Err("no space left".into());
-        }
         for (key, value) in batch.writes() {
             match value {
                 Some(value) => drop(disk.live.insert(key.to_vec(), value.to_vec())),
@@ -120,11 +98,14 @@ impl Engine for Memory {
             return Err("input/output error".into());
         }
         disk.synced = disk.live.clone();
-        disk.syncs += 1;
         Ok(())
     }
 
     fn size_bytes(&self) -> Result<u64, EngineError> {
+        Engine::live_bytes(self)
+    }
+
+    fn live_bytes(&self) -> Result<u64, EngineError> {
         let disk = self.disk();
         let sizes = disk.live.iter().map(|(key, value)| key.len() + value.len());
         Ok(sizes.sum::<usize>() as u64)

@@ -3,7 +3,7 @@
 //! # How it is used
 //!
 //! ```text
-//! let store = Store::open(folder)?;             // sled; refuses locked, damaged, newer stores
+//! let store = Store::open_on(engine, folder)?;  // refuses locked, damaged, foreign, newer stores
 //! let mut batch = Batch::default();
 //! journal::append(&mut batch, commit, &entries)?;   // typed functions fill the batch ...
 //! seen::put(&mut batch, ...);
@@ -47,6 +47,7 @@ pub mod doubt;
 mod engine;
 mod entry;
 mod error;
+mod folder;
 pub mod history;
 pub mod journal;
 mod key;
@@ -55,8 +56,11 @@ pub(crate) mod memory;
 pub mod outbox;
 pub mod quarantine;
 mod read;
+mod redb;
 pub mod seen;
 mod sled;
+#[cfg(test)]
+mod suite;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -77,9 +81,11 @@ pub use self::engine::{Engine, EngineError, Order, Row, Span};
 pub use self::error::StoreError;
 use self::error::{read_error, row_error};
 use self::key::Key;
+pub use self::redb::Redb;
 use self::table::Table;
 use self::witness::Witness;
 use crate::clock::monotonic;
+use crate::config::StoreEngine;
 
 /// Version of the layout of keys and values; stored under `m|format`.
 pub const FORMAT_VERSION: u32 = 1;
@@ -177,6 +183,8 @@ struct Shared {
     engine: Box<dyn Engine>,
     /// Names the store in errors.
     folder: PathBuf,
+    /// Engine of its backups.
+    kind: StoreEngine,
     /// Remembers outside the engine what was promised.
     witness: Option<Witness>,
     /// Newest commit applied, durable or not.
@@ -200,32 +208,43 @@ struct Writer {
 }
 
 impl Store {
-    /// Opens or creates the store in `folder` with the default engine.
+    /// Opens or creates the store in `folder` on the default engine.
     ///
     /// # Errors
-    /// When it is locked, damaged or of a newer version, or the folder cannot be made.
+    /// As [`Store::open_on`].
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let engine = Box::new(sled::Sled::open(folder)?);
-        let witness = Witness::open(folder)?;
-        Self::assemble(engine, folder, Some(witness))
+        Self::open_on(StoreEngine::Sled, folder)
     }
 
-    /// The store on an engine of the caller's choice; `folder` names it in errors.
+    /// Opens or creates the store in `folder` on an engine.
+    ///
+    /// # Errors
+    /// When it is locked, damaged, of another engine or of a newer version, or the folder cannot be made.
+    pub fn open_on(kind: StoreEngine, folder: &Path) -> Result<Self, StoreError> {
+        let engine = folder::open(kind, folder)?;
+        let witness = Witness::open(folder)?;
+        Self::assemble(engine, kind, folder, Some(witness))
+    }
+
+    /// The store on an engine of the caller's own; `folder` names it in errors. Its backups are made by
+    /// the default engine.
     ///
     /// # Errors
     /// When the store is of a newer version or cannot be read or written.
     pub fn with_engine(engine: Box<dyn Engine>, folder: &Path) -> Result<Self, StoreError> {
-        Self::assemble(engine, folder, None)
+        Self::assemble(engine, StoreEngine::Sled, folder, None)
     }
 
     fn assemble(
         engine: Box<dyn Engine>,
+        kind: StoreEngine,
         folder: &Path,
         witness: Option<Witness>,
     ) -> Result<Self, StoreError> {
         let store = Self(Arc::new(Shared {
             engine,
             folder: folder.to_owned(),
+            kind,
             witness,
             applied: AtomicU64::new(0),
             folded: watch::Sender::new(Commit(0)),
@@ -339,6 +358,15 @@ impl Store {
             .engine
             .size_bytes()
             .map_err(|cause| read_error(&*cause))
+    }
+
+    /// Bytes of the keys and values that are there now. Reads every row.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn live_bytes(&self) -> Result<u64, StoreError> {
+        let live = self.0.engine.live_bytes();
+        live.map_err(|cause| read_error(&*cause))
     }
 
     /// Copies the store to the folder `to` while it is in use: the copy is one moment of it, durable,

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::folder::{io_error as io, make_folder, panic_text, sync_folder};
 use super::{Batch, Engine, EngineError, Order, Row, Span, StoreError};
 
 /// Size of a log segment, in bytes. sled sends nodes above a quarter of it to blob files.
@@ -45,8 +46,7 @@ struct Fingerprint {
 impl Sled {
     /// Opens or creates the database in `folder`.
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(folder)
-            .map_err(|source| io("create store folder", folder, source))?;
+        make_folder(folder)?;
         let db = open_database(folder)?;
         let path = folder.join("db");
         let log = OpenOptions::new().read(true).write(true).open(&path);
@@ -136,6 +136,15 @@ impl Engine for Sled {
     fn size_bytes(&self) -> Result<u64, EngineError> {
         Ok(self.db.size_on_disk()?)
     }
+
+    fn live_bytes(&self) -> Result<u64, EngineError> {
+        let mut bytes = 0;
+        for row in &*self.db {
+            let (key, value) = row?;
+            bytes += (key.len() + value.len()) as u64;
+        }
+        Ok(bytes)
+    }
 }
 
 /// sled panics on some damage instead of saying so; both become `Damaged`.
@@ -163,26 +172,4 @@ fn open_database(folder: &Path) -> Result<::sled::Db, StoreError> {
 /// sled wraps the refused lock in an error of its own that only its text tells from others.
 fn is_lock(error: &std::io::Error) -> bool {
     error.to_string().contains("could not acquire lock")
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "the engine panicked".to_owned())
-}
-
-fn io(operation: &'static str, path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::Io {
-        operation,
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// Makes the names in `folder` durable. Windows has no such call and needs none: NTFS logs names.
-pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    if cfg!(windows) {
-        return Ok(());
-    }
-    File::open(folder)?.sync_all()
 }
