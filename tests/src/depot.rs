@@ -100,6 +100,12 @@ impl Depot {
         self.peer.take().context("no gateway runs")?.wait()
     }
 
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.peer.as_ref().map(Peer::id)
+    }
+
     /// The configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 pub mod depot;
 pub mod device;
 pub mod effort;
+pub mod flood;
 pub mod ledger;
 pub mod load;
 pub mod mqtt;

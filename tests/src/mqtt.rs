@@ -116,14 +116,22 @@ impl Client {
     /// # Errors
     /// When the connection is gone.
     pub fn publish(&mut self, topic: &str, packet_id: u16, payload: &[u8]) -> io::Result<()> {
-        let mut body = Vec::with_capacity(topic.len() + payload.len() + 8);
-        put_text(&mut body, topic);
-        body.extend(packet_id.to_be_bytes());
+        let packet = publish_packet(self.version, topic, packet_id, payload);
+        self.stream.write_all(&packet)
+    }
+
+    /// Ask for what matches `filter`, with packet id 1; the answer is for the caller to read.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn subscribe(&mut self, filter: &str, qos: u8) -> io::Result<()> {
+        let mut body = vec![0, 1];
         if self.version == Version::V5 {
             body.push(0);
         }
-        body.extend(payload);
-        self.stream.write_all(&framed(0x32, &body))
+        put_text(&mut body, filter);
+        body.push(qos);
+        self.stream.write_all(&framed(0x82, &body))
     }
 
     /// Wait for the next packet.
@@ -175,7 +183,24 @@ impl Client {
     }
 }
 
-fn connect_packet(login: &Login<'_>) -> Vec<u8> {
+/// A publication with `QoS` 1.
+pub(crate) fn publish_packet(
+    version: Version,
+    topic: &str,
+    packet_id: u16,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut body = Vec::with_capacity(topic.len() + payload.len() + 8);
+    put_text(&mut body, topic);
+    body.extend(packet_id.to_be_bytes());
+    if version == Version::V5 {
+        body.push(0);
+    }
+    body.extend(payload);
+    framed(0x32, &body)
+}
+
+pub(crate) fn connect_packet(login: &Login<'_>) -> Vec<u8> {
     let mut flags = u8::from(login.clean) << 1;
     if login.credentials.is_some() {
         flags |= 0xc0;

@@ -66,6 +66,12 @@ impl Peer {
         })
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kill it as a power switch would: no signal handler, no last words.
     ///
     /// # Errors
