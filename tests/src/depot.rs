@@ -66,11 +66,30 @@ impl Depot {
     /// # Errors
     /// When it ends instead, with the end of its log.
     pub fn start(&mut self) -> Result<()> {
-        let mut command = Command::new(&self.program);
-        command.arg("run").arg("--config").arg(self.config());
-        let mut peer = Peer::start("supercargo", &mut command, &self.folder.join("gateway.log"))?;
+        let program = self.program.clone();
+        self.begin(&mut Command::new(program), &[])?;
+        self.await_ready()
+    }
+
+    /// Start `program`, with `arguments` behind command and configuration, and wait for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn begin(&mut self, program: &mut Command, arguments: &[&str]) -> Result<()> {
+        let log = self.folder.join("gateway.log");
+        let command = program.arg("run").arg("--config").arg(self.config());
+        self.peer = Some(Peer::start("supercargo", command.args(arguments), &log)?);
+        Ok(())
+    }
+
+    /// Wait until it says that it is ready.
+    ///
+    /// # Errors
+    /// When it ends instead, with the end of its log.
+    pub fn await_ready(&mut self) -> Result<()> {
         let http = self.http;
         let ready = || matches!(http_get(http, "/readyz"), Ok((200, _)));
+        let mut peer = self.peer.take().context("no gateway runs")?;
         peer.wait_until("to be ready", ready)?;
         self.peer = Some(peer);
         Ok(())
@@ -106,6 +125,12 @@ impl Depot {
         self.peer.as_ref().map(Peer::id)
     }
 
+    /// Whether one has been started that was neither killed, stopped nor waited for.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        self.peer.is_some()
+    }
+
     /// The configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {
@@ -120,12 +145,20 @@ impl Depot {
         Ok(fs::read_to_string(self.folder.join("gateway.log"))?)
     }
 
+    /// Everything at `/metrics`.
+    ///
+    /// # Errors
+    /// When the gateway does not answer.
+    pub fn metrics(&self) -> Result<String> {
+        Ok(http_get(self.http, "/metrics")?.1)
+    }
+
     /// One value of `/metrics`, with its labels as they stand there.
     ///
     /// # Errors
     /// When the gateway does not answer or has no such metric.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let (_, text) = http_get(self.http, "/metrics")?;
+        let text = self.metrics()?;
         let mut lines = text.lines();
         let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let value = value.with_context(|| format!("no metric {name} in\n{text}"))?;

@@ -3,9 +3,11 @@
 pub mod depot;
 pub mod device;
 pub mod effort;
+pub mod fault;
 pub mod flood;
 pub mod ledger;
 pub mod load;
 pub mod mqtt;
 pub mod peer;
 pub mod power;
+pub mod stand_in;

@@ -42,6 +42,7 @@ pub struct Plan {
 #[derive(Debug, Default)]
 struct Shared {
     finish: AtomicBool,
+    abandon: AtomicBool,
     acknowledged: AtomicU64,
     connects: AtomicU64,
     resent: AtomicU64,
@@ -74,9 +75,17 @@ impl Load {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(plan: Plan, ledger: Option<&Arc<Ledger>>) -> Result<Self> {
+        Self::start_from(0, plan, ledger)
+    }
+
+    /// The same with the devices from number `first` on, so that one store sees one load after another.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start_from(first: u32, plan: Plan, ledger: Option<&Arc<Ledger>>) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut threads = Vec::new();
-        for index in 0..plan.devices {
+        for index in first..first + plan.devices {
             let (shared, ledger) = (shared.clone(), ledger.cloned());
             let sender = Sender::new(plan, index, shared, ledger)?;
             let named = thread::Builder::new().name(format!("load-{index}"));
@@ -104,6 +113,11 @@ impl Load {
     pub fn finish(self) -> Result<Summary> {
         self.shared.finish.store(true, Ordering::Relaxed);
         self.join()
+    }
+
+    /// Give up: no device connects again, nothing is waited for.
+    pub fn abandon(self) {
+        self.shared.abandon.store(true, Ordering::Relaxed);
     }
 
     /// Wait until every device has sent its batches and had them acknowledged.
@@ -195,10 +209,14 @@ impl Sender {
                     self.shared.connects.fetch_add(1, Ordering::Relaxed);
                     return Ok(client);
                 }
-                Err(error) if start.elapsed() > PATIENCE => return Err(error),
+                Err(error) if self.is_hopeless(start) => return Err(error),
                 Err(_) => thread::sleep(RECONNECT_PAUSE),
             }
         }
+    }
+
+    fn is_hopeless(&self, since: Instant) -> bool {
+        self.shared.abandon.load(Ordering::Relaxed) || since.elapsed() > PATIENCE
     }
 
     fn publish_on(&mut self, client: &mut Client) -> Result<()> {

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use gateway::store::StoreError;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 use tests::depot::{Depot, Shown, fleet_plan};
 use tests::device::Device;
 use tests::effort::repeats;
-use tests::ledger::{Audit, Ledger};
+use tests::fault::fate::{Fate, refusal};
+use tests::ledger::Ledger;
 use tests::load::{Load, Plan};
 use tests::peer::{product, say, wait_for};
 use tests::power::Disk;
@@ -45,48 +45,6 @@ const SEED: u64 = 0x0ff;
 /// second is enough.
 const CUTS: u32 = 5;
 
-/// What power cuts did to a gateway.
-enum Fate {
-    /// Every promise was kept.
-    Kept(Audit),
-    /// Promises were broken.
-    Broken(Audit),
-    /// Its store refused to open again, in these words.
-    Refused(String),
-}
-
-/// How a store begins to say that what it finds on the disk is not what it wrote.
-const REFUSALS: [&str; 2] = ["it is damaged (", "store row "];
-
-/// The line in which a store refuses what it found. Any other reason not to start, be it a taken port,
-/// is no sign of a lost promise.
-fn refusal(log: &str) -> Option<&str> {
-    log.lines()
-        .find(|line| REFUSALS.iter().any(|words| line.contains(words)))
-}
-
-#[test]
-fn only_the_stores_own_words_are_its_refusal() {
-    let damaged = StoreError::Damaged {
-        path: "store".into(),
-        detail: "it ends at commit 1".to_owned(),
-    };
-    let row = StoreError::Row {
-        kind: "journal",
-        name: "7".to_owned(),
-        fault: "checksum".to_owned(),
-    };
-    for said in [damaged, row] {
-        assert!(refusal(&format!("start\nError: {said}\n")).is_some());
-    }
-    let locked = StoreError::Locked {
-        path: "store".into(),
-    };
-    for other in [locked.to_string(), "Address already in use".to_owned()] {
-        assert_eq!(refusal(&other), None);
-    }
-}
-
 #[test]
 fn the_gateway_keeps_its_promises_over_power_cuts() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,8 +57,7 @@ fn the_gateway_keeps_its_promises_over_power_cuts() {
             say(&format!("seed {SEED:#x}, {cuts} power cuts: {audit}"));
             assert!(audit.acknowledged > 0, "{audit}");
         }
-        Fate::Broken(audit) => panic!("{audit}"),
-        Fate::Refused(words) => panic!("its store did not open again: {words}"),
+        fate => panic!("{}", fate.broken().unwrap()),
     }
 }
 
@@ -113,8 +70,7 @@ fn without_the_barrier_the_same_power_cuts_break_promises() {
     let control = product("unsynced").unwrap();
     let told = match load_and_cut(folder.path(), &mut disk, Some(control)).unwrap() {
         Fate::Kept(audit) => panic!("the barrier's absence went unnoticed: {audit}"),
-        Fate::Broken(audit) => audit.to_string(),
-        Fate::Refused(words) => format!("its store did not open again: {words}"),
+        fate => fate.broken().unwrap(),
     };
     say(&format!(
         "seed {SEED:#x}, up to {CUTS} power cuts, no barrier: {told}"
@@ -166,6 +122,6 @@ fn load_and_cut(folder: &Path, disk: &mut Disk, control: Option<PathBuf>) -> Res
     Ok(if audit.holds() {
         Fate::Kept(audit)
     } else {
-        Fate::Broken(audit)
+        Fate::Broken(audit.to_string())
     })
 }

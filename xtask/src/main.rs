@@ -1,4 +1,4 @@
-//! The one entry for people and CI: `cargo xtask setup | test | bench | house`.
+//! The one entry for people and CI: `cargo xtask setup | test | bench | faults | house`.
 //!
 //! Depends on nothing but the standard library, so that it builds in seconds on a machine where
 //! nothing else is installed yet.
@@ -19,12 +19,15 @@ mod tool;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::bench::{BENCHES, FAULTS};
+
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
   setup             find what is missing and install it where that is allowed
   test [--full]     setup, then every check, with the time of each; --full runs the long campaigns
   bench [NAME ...]  start a release binary of tests/ (without a name: list them)
+  faults [NAME ...] start a fault campaign of tests/ (without a name: list them)
   house             only the house test: who may import whom, lengths, leftovers
 ";
 
@@ -55,8 +58,10 @@ fn run(root: &Path, words: &[&str]) -> Outcome {
         ["setup"] => done(setup::run(root)),
         ["test"] => done(test::run(root, false)),
         ["test", "--full"] => done(test::run(root, true)),
-        ["bench"] => bench::list(root),
-        ["bench", name, rest @ ..] => bench::run(root, name, rest),
+        ["bench"] => bench::list(root, &BENCHES),
+        ["bench", name, rest @ ..] => bench::run(root, &BENCHES, name, rest),
+        ["faults"] => bench::list(root, &FAULTS),
+        ["faults", name, rest @ ..] => bench::run(root, &FAULTS, name, rest),
         ["house"] => done(test::house(root)),
         ["help" | "--help" | "-h"] | [] => {
             print!("{USAGE}");

@@ -221,7 +221,20 @@ impl Store {
     /// # Errors
     /// When it is locked, damaged, of another engine or of a newer version, or the folder cannot be made.
     pub fn open_on(kind: StoreEngine, folder: &Path) -> Result<Self, StoreError> {
-        let engine = folder::open(kind, folder)?;
+        Self::open_through(kind, folder, |engine| engine)
+    }
+
+    /// The same, with `wrap` between store and engine: how fault campaigns make an operation fail, or
+    /// the process end, at a place of their choice. The shipped binary has nothing in between.
+    ///
+    /// # Errors
+    /// As [`Store::open_on`].
+    pub fn open_through(
+        kind: StoreEngine,
+        folder: &Path,
+        wrap: impl FnOnce(Box<dyn Engine>) -> Box<dyn Engine>,
+    ) -> Result<Self, StoreError> {
+        let engine = wrap(folder::open(kind, folder)?);
         let witness = Witness::open(folder)?;
         Self::assemble(engine, kind, folder, Some(witness))
     }

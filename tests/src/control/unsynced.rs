@@ -2,48 +2,22 @@
 //! barrier. Its sync hands everything to the kernel and returns, as sled's own flush does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
-use gateway::clock::Clock;
-use gateway::config::{Config, STORE_FOLDER};
-use gateway::pipeline::Gateway;
 use gateway::store::{Batch, Engine, EngineError, Order, Row, Span, Store, StoreError};
-use tokio::signal::unix::{SignalKind, signal};
+use tests::stand_in;
 
 /// Like the shipped engine's: larger nodes would go to files of their own.
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
-/// The command line of the shipped binary, as far as the tests use it.
-#[derive(Debug, Parser)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the gateway.
-    Run {
-        /// Configuration file.
-        #[arg(long)]
-        config: PathBuf,
-    },
-}
-
-#[tokio::main]
-async fn main() -> Result<()> {
-    let Command::Run { config } = Arguments::parse().command;
-    let config = Config::load(Some(&config), &[])?.config;
-    let folder = config.gateway.data.path().join(STORE_FOLDER);
-    let store = Store::with_engine(Box::new(Unsynced::open(&folder)?), &folder)?;
-    let mut stop = signal(SignalKind::terminate())?;
-    let mut running = Gateway::start_on(store, config, Clock::wall()).await?;
-    tokio::select! {
-        _ = stop.recv() => Ok(running.stop().await?),
-        failure = running.failure() => Err(failure.into()),
-    }
+fn main() -> Result<()> {
+    stand_in::run(|_, folder, _| {
+        Ok(Store::with_engine(
+            Box::new(Unsynced::open(folder)?),
+            folder,
+        )?)
+    })
 }
 
 /// sled as it comes.
@@ -52,7 +26,6 @@ struct Unsynced(sled::Db);
 impl Unsynced {
     /// Like the shipped engine, it says whether what it found is damaged or could not be reached.
     fn open(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder)?;
         let config = sled::Config::new()
             .path(folder)
             .segment_size(SEGMENT_BYTES)

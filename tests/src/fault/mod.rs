@@ -1,0 +1,193 @@
+//! Faults, and what becomes of the promises of a gateway that meets them.
+//!
+//! `cargo xtask faults receipt` runs every fault in [`FAULTS`] on every engine it can meet, and every
+//! control in [`CONTROLS`], which is a gateway that lies and must be found out. The oracle stands outside
+//! the gateway's process: the acknowledged are a subset of the stored, the stored of the sent, contents
+//! are equal, counters balance, the store opens unaided, the backlog drains, every event is told.
+//!
+//! # How a fault is added
+//!
+//! A file here with its noun, in it `pub(super) fn run(task: &Task) -> Result<Tally>`, which makes
+//! `task.tries` tries from `task.seed`, on `task.engine`; and its row in [`FAULTS`]. A fault that strikes a
+//! running gateway hands one try to [`series::run`], which gives it a [`scene::Scene`], counts, and says
+//! what failed and how to repeat it. A fault of another kind keeps its own [`Tally`] and says of each
+//! failure, with [`crate::peer::say`], the seed and the number of the try. Where the machine does not give
+//! what a fault needs, all its tries are skipped, by name. A control has `pub(super) fn run(seed) ->
+//! Result<Option<String>>`: what gave it away, or nothing.
+
+pub mod fate;
+mod kill;
+pub mod point;
+mod real_cut;
+mod recovery_kill;
+pub mod scene;
+mod series;
+
+use anyhow::Result;
+use gateway::config::StoreEngine;
+use rand::SeedableRng;
+use rand_pcg::Pcg32;
+use serde_json::{Value, json};
+
+use crate::peer::say;
+
+/// A way to harm a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// As it is called on the command line and in the rows.
+    pub name: &'static str,
+    /// Tries for every change.
+    pub quick: u32,
+    /// Tries of the long campaign.
+    pub full: u32,
+    /// Engines it is tried on.
+    pub engines: &'static [StoreEngine],
+    run: fn(&Task) -> Result<Tally>,
+}
+
+/// Every fault.
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        name: "kill",
+        quick: 50,
+        full: 500,
+        engines: &StoreEngine::ALL,
+        run: kill::run,
+    },
+    Fault {
+        name: "recovery_kill",
+        quick: 10,
+        full: 100,
+        engines: &StoreEngine::ALL,
+        run: recovery_kill::run,
+    },
+    Fault {
+        name: "real_cut",
+        quick: 10,
+        full: 200,
+        engines: &StoreEngine::ALL,
+        run: real_cut::run,
+    },
+];
+
+/// A gateway that lies, and must be found out.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// As it is called on the command line and in the rows.
+    pub name: &'static str,
+    run: fn(u64) -> Result<Option<String>>,
+}
+
+/// Every control.
+pub const CONTROLS: &[Control] = &[];
+
+/// What a fault is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    /// Name of the fault.
+    pub fault: &'static str,
+    /// Engine of the store.
+    pub engine: StoreEngine,
+    /// How often.
+    pub tries: u32,
+    /// Seed of the campaign.
+    pub seed: u64,
+}
+
+impl Task {
+    /// Seed of everything that is random in a try.
+    #[must_use]
+    pub fn seed_of(&self, number: u32) -> u64 {
+        // Another stream for each fault, so that two never strike at the same moments.
+        let fault = self.fault.bytes().fold(0_u64, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+        });
+        self.seed
+            .wrapping_add(fault << 20)
+            .wrapping_add(u64::from(number) << 40)
+    }
+
+    /// The randomness of a try.
+    #[must_use]
+    pub fn chance_of(&self, number: u32) -> Pcg32 {
+        Pcg32::seed_from_u64(self.seed_of(number))
+    }
+}
+
+/// What came of the tries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Made.
+    pub tried: u32,
+    /// Of these, with a broken promise, or not carried through.
+    pub failed: u32,
+    /// Not made, because this machine does not give what they need.
+    pub skipped: u32,
+}
+
+impl Fault {
+    /// Run it on one engine.
+    #[must_use]
+    pub fn run(&self, engine: StoreEngine, tries: u32, seed: u64) -> Report {
+        let task = Task {
+            fault: self.name,
+            engine,
+            tries,
+            seed,
+        };
+        let tally = (self.run)(&task).unwrap_or_else(|error| {
+            say(&format!("{} on {}: {error:#}", self.name, engine.as_str()));
+            Tally {
+                tried: tries,
+                failed: tries,
+                skipped: 0,
+            }
+        });
+        let row = json!({
+            "fault": self.name,
+            "engine": engine.as_str(),
+            "tried": tally.tried,
+            "failed": tally.failed,
+            "skipped": tally.skipped,
+            "seed": seed,
+        });
+        Report {
+            row,
+            good: tally.failed == 0,
+        }
+    }
+}
+
+impl Control {
+    /// Whether it is found out.
+    #[must_use]
+    pub fn run(&self, seed: u64) -> Report {
+        let caught = match (self.run)(seed) {
+            Ok(Some(what)) => {
+                say(&format!("{}: caught: {what}", self.name));
+                true
+            }
+            Ok(None) => {
+                say(&format!("{}: not caught, seed {seed:#x}", self.name));
+                false
+            }
+            Err(error) => {
+                say(&format!("{}: {error:#}", self.name));
+                false
+            }
+        };
+        Report {
+            row: json!({"control": self.name, "tried": 1, "caught": u32::from(caught)}),
+            good: caught,
+        }
+    }
+}
+
+/// One row of a campaign.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// As it is printed.
+    pub row: Value,
+    /// Whether it is as it must be.
+    pub good: bool,
+}
