@@ -22,7 +22,7 @@ mod vitals;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use protocol::units::Milliseconds;
@@ -135,9 +135,11 @@ impl Gateway {
             .map_err(|error| Failure::system("mqtt address", error))?;
         let vital = Vital::new(&config, &store, &account, listener.handle(), health);
         let http = serve_http(&mut behind, &config, &vital, &stopping).await?;
+        let handle = listener.handle();
         let running = Running {
             facts: vital.facts(),
             posted,
+            settings_changed: Arc::new(move |device| handle.settings_changed(device)),
         };
         serve_control(
             &mut behind,
@@ -392,6 +394,7 @@ fn serve_control(
         zone: config.gateway.time_zone,
         sinks,
         running: Some(running),
+        changing: Mutex::default(),
     };
     let connections_max = config.control.connections_max;
     tasks.spawn(async move {

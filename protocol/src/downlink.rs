@@ -117,8 +117,10 @@ pub struct SettingsRange {
     pub field: SettingsField,
     /// Its name, as in [`Settings`].
     pub name: &'static str,
-    /// Unit of the raw value.
+    /// Unit in which people write it.
     pub unit: &'static str,
+    /// Decimal places of the raw value in that unit: 2 means hundredths.
+    pub decimals: u8,
     /// Raw value a device starts with; `None` for an optional limit that is off.
     pub default: Option<i64>,
     /// Smallest allowed raw value.
@@ -142,12 +144,17 @@ const fn range(
         field,
         name,
         unit,
+        decimals: 0,
         default: Some(default),
         min,
         max,
         optional: false,
         reason,
     }
+}
+
+const fn scaled(decimals: u8, range: SettingsRange) -> SettingsRange {
+    SettingsRange { decimals, ..range }
 }
 
 const fn optional(range: SettingsRange) -> SettingsRange {
@@ -211,33 +218,45 @@ pub const SETTINGS_RANGES: [SettingsRange; 15] = {
             (1, RECORDS_MAX as i64),
             "what one batch may hold",
         ),
-        optional(range(
-            F::TemperatureAbove,
-            ("temperature_above", "0.01 C"),
-            800,
-            (-20_000, 15_000),
-            "dry shippers to heated goods",
-        )),
-        optional(range(
-            F::TemperatureBelow,
-            ("temperature_below", "0.01 C"),
-            -50,
-            (-20_000, 15_000),
-            "dry shippers to heated goods",
-        )),
-        range(
-            F::TemperatureMargin,
-            ("temperature_margin", "0.01 C"),
-            100,
-            (0, 2_000),
-            "more than 20 C away is not near",
+        scaled(
+            2,
+            optional(range(
+                F::TemperatureAbove,
+                ("temperature_above", "C"),
+                800,
+                (-20_000, 15_000),
+                "dry shippers to heated goods",
+            )),
         ),
-        range(
-            F::ShockPeak,
-            ("shock_peak", "0.001 g"),
-            25_000,
-            (500, 400_000),
-            "road ripple to the largest sensors",
+        scaled(
+            2,
+            optional(range(
+                F::TemperatureBelow,
+                ("temperature_below", "C"),
+                -50,
+                (-20_000, 15_000),
+                "dry shippers to heated goods",
+            )),
+        ),
+        scaled(
+            2,
+            range(
+                F::TemperatureMargin,
+                ("temperature_margin", "C"),
+                100,
+                (0, 2_000),
+                "more than 20 C away is not near",
+            ),
+        ),
+        scaled(
+            3,
+            range(
+                F::ShockPeak,
+                ("shock_peak", "g"),
+                25_000,
+                (500, 400_000),
+                "road ripple to the largest sensors",
+            ),
         ),
         range(
             F::ShockDeltaV,

@@ -17,6 +17,7 @@ pub mod reading;
 mod reckoning;
 pub mod record;
 mod row;
+pub mod setting;
 pub mod status;
 pub mod topic;
 pub mod units;

@@ -99,6 +99,7 @@ reasons! {
     SlowReader = "slow_reader", Retry, "The client did not take what was written to it in time.";
     QosZeroDropped = "qos_zero_dropped", Unpromised, "A QoS 0 publication came while the way to the journal was full.";
     TimeRequest = "time_request", Unpromised, "A time request that cannot be read, or that nobody listens for.";
+    SettingsStore = "settings_store", Detail, "The settings wanted of a device could not be read from the store, so they were not sent; `settings show` names the row.";
     DownlinkTooLarge = "downlink_too_large", Unpromised, "A message for the device was larger than the size it accepts.";
     WillDropped = "will_dropped", Unpromised, "A last will found no way to the journal.";
 }

@@ -14,6 +14,7 @@ mod live;
 mod output;
 mod query;
 mod run;
+mod settings;
 #[cfg(feature = "demo")]
 mod tail;
 
@@ -86,6 +87,8 @@ enum Command {
     Export(query::Export),
     /// Copy the store to a new folder, while the gateway runs or not
     Backup(query::Backup),
+    /// Show or change the settings that trackers should have
+    Settings(settings::Settings),
 }
 
 /// Which configuration.
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Events(asked) => query::events(&asked, &output),
         Command::Export(asked) => query::export(&asked, &output),
         Command::Backup(asked) => query::backup(&asked, &output),
+        Command::Settings(asked) => settings::settings(&asked, &output),
     };
     exit.into()
 }

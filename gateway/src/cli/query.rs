@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -19,7 +20,7 @@ use crate::store::{Store, StoreError};
 
 /// Where the gateway's data is.
 #[derive(Args, Debug)]
-struct Place {
+pub(super) struct Place {
     /// Data folder [default: that of the configuration, else the user's own]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -83,7 +84,7 @@ pub(super) struct Backup {
 
 /// Why a command got no answer.
 #[derive(Debug, Error)]
-enum QueryError {
+pub(super) enum QueryError {
     #[error("{0}")]
     Configuration(Faults),
     #[error("there is no store in {}: no gateway has run there; name its folder by --data or --config", data.display())]
@@ -105,7 +106,8 @@ enum QueryError {
 impl QueryError {
     const fn exit(&self) -> Exit {
         match self {
-            Self::Configuration(_) => Exit::Usage,
+            Self::Configuration(_) | Self::Client(ClientError::Usage { .. }) => Exit::Usage,
+            Self::Desk(error) if error.is_usage() => Exit::Usage,
             _ => Exit::Environment,
         }
     }
@@ -166,7 +168,7 @@ fn export_to(out: impl Write, asked: &Export, format: Format) -> Result<u64, Que
     ended.map(|_| rows).map_err(QueryError::Output)
 }
 
-fn done(asked: Result<u64, QueryError>) -> Exit {
+pub(super) fn done(asked: Result<u64, QueryError>) -> Exit {
     match asked {
         Ok(_) => Exit::Good,
         Err(error) => complain(error.exit(), &error),
@@ -174,7 +176,7 @@ fn done(asked: Result<u64, QueryError>) -> Exit {
 }
 
 /// Ask whoever can answer, and say who that is.
-fn ask(
+pub(super) fn ask(
     place: &Place,
     request: &Request,
     mut take: impl FnMut(Row) -> io::Result<ControlFlow<()>>,
@@ -194,7 +196,7 @@ fn ask(
     }
     let desk = open(&config, data)?;
     output::say(&format!(
-        "no gateway runs on {}: reading its store",
+        "no gateway runs on {}: using its store",
         data.display()
     ));
     let mut failed = None;
@@ -239,6 +241,7 @@ fn open(config: &Config, data: &Path) -> Result<Desk, QueryError> {
             .map(|sink| sink.name.to_string())
             .collect(),
         running: None,
+        changing: Mutex::default(),
     })
 }
 
@@ -267,7 +270,7 @@ fn sentence(row: &Row) -> String {
 }
 
 /// A value without quotes.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned)

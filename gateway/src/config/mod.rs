@@ -27,6 +27,7 @@ pub use manual::{manual, sample};
 pub use passwords::{Passwords, PasswordsError};
 pub use path::{DataFolder, STORE_FOLDER, SecretFile};
 pub use sink::{MqttTarget, MqttVersion, Sink, SinkKind};
+pub use source::nearest;
 pub use value::{Bytes, Name, TopicName};
 
 use schema::{Section, section};

@@ -253,7 +253,8 @@ fn meant<T: Setting>(literal: &Literal, range: Option<(&str, &str)>) -> Option<S
 /// ten letters; below it suggestions read as noise.
 const SIMILARITY_MIN: f64 = 0.82;
 
-fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The name most like `text`, if there is one that may have been meant.
+pub fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_ascii_lowercase();
     let scored = names.into_iter().map(|name| {
         let score = strsim::jaro_winkler(&text, &name.to_ascii_lowercase());

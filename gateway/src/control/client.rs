@@ -23,6 +23,12 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
+    /// The request was at fault; the rows before say what is wrong with it.
+    #[error("{reason}")]
+    Usage {
+        /// In all.
+        reason: String,
+    },
     /// The connection ended in the middle of the answer.
     #[error("the gateway closed the connection after {rows} rows, before the end of its answer")]
     Cut {
@@ -140,6 +146,7 @@ mod unix {
         match (word.as_str(), value) {
             ("end", _) => Ok(Answer::End),
             ("error", Value::String(reason)) => Err(ClientError::Refused { reason }),
+            ("refused", Value::String(reason)) => Err(ClientError::Usage { reason }),
             _ => Err(unknown()),
         }
     }

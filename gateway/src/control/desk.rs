@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use protocol::key::{DeviceId, DeviceIdError};
 use thiserror::Error;
 use tokio::sync::watch;
 
 use super::row::Row;
-use super::{Request, episode, export, shortfall};
+use super::{Request, episode, export, settings, shortfall};
 use crate::clock::monotonic;
 use crate::config::STORE_FOLDER;
 use crate::fold::posted::Posted;
+use crate::store::settings::WANTED_MAX_DEVICES;
 use crate::store::{Store, StoreError, history, outbox, view};
 
 /// Events put in order at once: 1,024 places of two ids are 100 KiB.
@@ -33,6 +35,9 @@ const QUEUE_COUNT_MAX_ROWS: usize = 10_000;
 /// What only a running gateway knows, as rows of `status`.
 pub type Facts = Arc<dyn Fn() -> Vec<Row> + Send + Sync>;
 
+/// Tells the connection of a device that its settings have changed; whether there is one.
+pub type SettingsChanged = Arc<dyn Fn(&DeviceId) -> bool + Send + Sync>;
+
 /// Where rows go; it breaks when nobody takes them any more.
 pub type Emit<'a> = dyn FnMut(Row) -> ControlFlow<()> + 'a;
 
@@ -46,6 +51,8 @@ pub struct Desk {
     pub sinks: Vec<String>,
     /// What the running gateway adds; `None` while none runs.
     pub running: Option<Running>,
+    /// Held while a change reads what is there and writes what follows from it.
+    pub changing: Mutex<()>,
 }
 
 /// A running gateway's part of a desk.
@@ -55,6 +62,8 @@ pub struct Running {
     pub facts: Facts,
     /// Sequence of the newest revision that may be read.
     pub posted: watch::Receiver<u64>,
+    /// Tells the connection of a device that its settings have changed; whether there is one.
+    pub settings_changed: SettingsChanged,
 }
 
 /// Why a request is not answered.
@@ -80,12 +89,38 @@ pub enum DeskError {
         /// Why not.
         source: std::io::Error,
     },
+    /// No device has such a name.
+    #[error("{0}")]
+    Device(#[from] DeviceIdError),
+    /// Settings that cannot be wanted; the rows before say what is wrong with them.
+    #[error("{}, nothing was changed", if *faults == 1 { "1 fault".to_owned() } else { format!("{faults} faults") })]
+    Settings {
+        /// How many.
+        faults: usize,
+    },
+    /// Settings are wanted of as many devices as may be.
+    #[error(
+        "settings are wanted of {WANTED_MAX_DEVICES} devices, which is the most; clear those of one that has reported them first"
+    )]
+    WantedFull,
+    /// No version is left that is newer than that of the device.
+    #[error(
+        "the device says that it has the last version there is in force, so nothing newer can be sent; reset its settings"
+    )]
+    VersionsUsedUp,
     /// A backup goes to a place every process means alike.
     #[error("backup: path {path} is not absolute")]
     Relative {
         /// The path.
         path: String,
     },
+}
+
+impl DeskError {
+    /// Whether the request was wrong, and not the machine.
+    pub(crate) const fn is_usage(&self) -> bool {
+        matches!(self, Self::Device(_) | Self::Settings { .. })
+    }
 }
 
 impl Desk {
@@ -107,6 +142,9 @@ impl Desk {
             }
             Request::ExportEvents => self.export_events(emit),
             Request::Backup { to } => self.backup(to, emit),
+            Request::ShowSettings { device } => self.show_settings(device.as_deref(), emit),
+            Request::SetSettings { device, changes } => self.set_settings(device, changes, emit),
+            Request::ClearSettings { device } => self.clear_settings(device, emit),
         }
     }
 
@@ -182,6 +220,7 @@ impl Desk {
         rows.extend(shortfall::doubted(&self.store)?);
         rows.extend(shortfall::quarantine(&self.store)?);
         rows.extend(shortfall::damaged(&self.store)?);
+        rows.extend(settings::status(&self.store)?);
         for sink in &self.sinks {
             let queued = outbox::pending(&self.store, sink, 0, QUEUE_COUNT_MAX_ROWS)?.len();
             let mut row = fact("outbox_rows", queued);
@@ -200,6 +239,12 @@ impl Desk {
             }
         }
         Ok(count)
+    }
+
+    /// The right to change something that was looked at before.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        // It guards no data: a panic while it was held left nothing half changed.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn devices(&self) -> Result<u64, StoreError> {

@@ -8,6 +8,8 @@
 //! <- {"sequence":18,"code":"DELIVERED", ...}        one flat object a row
 //! <- ["end",1]                                      number of rows; or ["error","why"]
 //! ```
+//! `["refused","why"]` in place of an error says that the request is at fault; the rows before it, if any,
+//! say each what is wrong with it.
 //!
 //! The same [`Desk`] answers a command that opens the store itself while no gateway runs.
 
@@ -22,6 +24,7 @@ mod server;
 #[cfg(not(unix))]
 #[path = "unsupported.rs"]
 mod server;
+pub mod settings;
 mod shortfall;
 
 use std::path::PathBuf;
@@ -30,7 +33,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError};
-pub use desk::{Desk, DeskError, Emit, Facts, Running};
+pub use desk::{Desk, DeskError, Emit, Facts, Running, SettingsChanged};
 pub use episode::COLUMNS as EVENT_COLUMNS;
 pub use row::Row;
 pub use sample::COLUMNS as READING_COLUMNS;
@@ -71,6 +74,23 @@ pub enum Request {
     Backup {
         /// Absolute path of a data folder that does not exist.
         to: PathBuf,
+    },
+    /// Where the settings of devices stand.
+    ShowSettings {
+        /// Of one device, and each of them; without it of all of which some are wanted.
+        device: Option<String>,
+    },
+    /// Want settings of a device.
+    SetSettings {
+        /// Which.
+        device: String,
+        /// `KEY=VALUE` each.
+        changes: Vec<String>,
+    },
+    /// Want nothing of a device any more.
+    ClearSettings {
+        /// Which.
+        device: String,
     },
 }
 

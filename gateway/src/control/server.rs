@@ -124,6 +124,7 @@ impl Connection {
                 let answer = move |desk: &Desk, emit: &mut Emit<'_>| desk.answer(&request, emit);
                 match self.rows(&mut writer, answer).await? {
                     Ok(rows) => json!(["end", rows]),
+                    Err(error) if error.is_usage() => json!(["refused", error.to_string()]),
                     Err(error) => json!(["error", error.to_string()]),
                 }
             }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use chrono_tz::Tz;
 use protocol::batch::Entry;
@@ -109,6 +109,7 @@ fn desk(running: Option<Running>) -> Desk {
         zone: Tz::Europe__Berlin,
         sinks: vec!["file".to_owned()],
         running,
+        changing: Mutex::default(),
     }
 }
 
@@ -120,7 +121,12 @@ fn running() -> (Running, watch::Sender<u64>) {
         row.put("value", 3);
         vec![row]
     });
-    (Running { facts, posted }, sender)
+    let running = Running {
+        facts,
+        posted,
+        settings_changed: Arc::new(|_| false),
+    };
+    (running, sender)
 }
 
 fn answers(desk: &Desk, request: &Request) -> Vec<Row> {

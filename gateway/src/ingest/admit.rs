@@ -12,20 +12,20 @@
 use std::collections::HashMap;
 
 use protocol::batch::BatchHeader;
-use protocol::key::{Boot, DeviceId, RecordKey, Seq};
-use protocol::record::{Numbered, Record};
+use protocol::key::{DeviceId, RecordKey, Seq};
+use protocol::record::Numbered;
 use protocol::topic::Topic;
 use protocol::units::UtcMs;
-use rules::doubt::is_possible_loss;
 
 use super::complaint::Complaints;
-use super::decode::{Arrival, Refusal, decode, subject};
+use super::decode::{Arrival, Refusal, Statement, decode, subject};
 use super::doubt;
 use super::runs::Runs;
+use super::statement;
 use super::unfolded::{Place, Unfolded};
 use crate::account::{Reason, Tally};
 use crate::store::content::Content;
-use crate::store::device::{self, Field, Lost, Pending, Stated};
+use crate::store::device::{self, Pending, Stated};
 use crate::store::history::{self, Kept};
 use crate::store::journal::{self, Entry, Records, Stored};
 use crate::store::quarantine::{self, Fill, Octets, Overflow, Refused, Room};
@@ -54,6 +54,7 @@ struct Group {
     doubts: doubt::Register,
     /// Rows of devices whose payloads found the quarantine full.
     overflows: HashMap<DeviceId, Overflow>,
+    in_force: statement::Register,
 }
 
 /// A group ready to be applied.
@@ -79,6 +80,7 @@ impl Group {
             tally: Tally::default(),
             doubts: doubt::Register::default(),
             overflows: HashMap::new(),
+            in_force: statement::Register::default(),
         }
     }
 }
@@ -135,7 +137,7 @@ impl Admission {
             Ok(Arrival::Records { header, records }) => {
                 self.records(&topic.device, header, records, qos)?;
             }
-            Ok(Arrival::Statement(field)) => self.statement(&topic.device, field, payload)?,
+            Ok(Arrival::Statement(said)) => self.statement(&topic.device, &said, payload)?,
             Err(refusal) => self.refuse(topic, payload, &refusal)?,
         }
         Ok(self.group.commit)
@@ -265,7 +267,10 @@ impl Admission {
         }
         self.group.tally.records.stored += 1;
         self.doubt(boot, numbered)?;
-        self.note_statement(boot, &numbered.record)
+        let group = &mut self.group;
+        statement::count(&numbered.record, &mut group.tally);
+        let heard = (&mut group.batch, group.received_at);
+        group.in_force.note(&self.store, heard, boot, numbered)
     }
 
     /// Counts what is not believed of a new record; the record stays stored.
@@ -280,38 +285,6 @@ impl Admission {
             self.complaints.doubted(&boot.device, case);
         }
         Ok(())
-    }
-
-    /// What a record says about other records is kept where the account of missing ones looks for it.
-    fn note_statement(&mut self, boot: &BootId, record: &Record) -> Result<(), StoreError> {
-        let batch = &mut self.group.batch;
-        match record {
-            Record::Loss(loss) if is_possible_loss(loss) => {
-                let declared = &mut self.group.tally.declared_lost;
-                *declared.entry(loss.reason).or_default() += u64::from(loss.count);
-                let lost = Lost {
-                    first: loss.first,
-                    last: loss.last.seq,
-                    count: loss.count,
-                };
-                device::note_lost(batch, &boot.device, lost)
-            }
-            Record::Boot(started) => {
-                let before = boot.boot.0.checked_sub(1).map(|number| BootId {
-                    boot: Boot(number),
-                    ..boot.clone()
-                });
-                match (before, started.previous_last) {
-                    (Some(before), Some(last)) => device::note_end(batch, &before, last),
-                    _ => Ok(()),
-                }
-            }
-            Record::Reading(_)
-            | Record::Alarm(_)
-            | Record::Anchor(_)
-            | Record::Settings(_)
-            | Record::Loss(_) => Ok(()),
-        }
     }
 
     /// What is known under a key that was seen: not yet folded, or in the history.
@@ -372,17 +345,20 @@ impl Admission {
     fn statement(
         &mut self,
         device: &DeviceId,
-        field: Field,
+        said: &Statement,
         payload: &[u8],
     ) -> Result<(), StoreError> {
         let book = &mut self.group.tally.statements;
         book.received += 1;
         book.stored += 1;
+        if let Statement::Answer(ack) = said {
+            self.complaints.answered(device, ack);
+        }
         let stated = Stated {
             received_at_ms: self.group.received_at.get(),
             payload: Octets(payload.to_vec()),
         };
-        device::state(&mut self.group.batch, device, field, &stated)
+        statement::note(&self.store, &mut self.group.batch, device, said, &stated)
     }
 
     fn refuse(

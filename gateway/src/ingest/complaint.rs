@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use protocol::key::{DeviceId, RecordKey};
+use protocol::status::SettingsAck;
 use protocol::topic::Topic;
 
 use super::decode::Refusal;
@@ -12,6 +13,9 @@ use crate::clock::monotonic;
 
 /// What stands for the reason of a key with two contents.
 const CONTESTED: &str = "contested";
+
+/// What stands for the reason of an answer to settings.
+const SETTINGS: &str = "settings";
 
 /// Writes log lines, few enough that one broken tracker does not hide the others.
 #[derive(Debug, Default)]
@@ -37,6 +41,18 @@ impl Complaints {
     pub(super) fn contested(&mut self, device: &DeviceId, key: RecordKey) {
         if let Some(withheld) = self.ask(device, CONTESTED) {
             tracing::warn!(device = device.as_str(), %key, withheld, "two contents under one key");
+        }
+    }
+
+    /// A device answered settings.
+    pub(super) fn answered(&mut self, device: &DeviceId, ack: &SettingsAck) {
+        let Some(withheld) = self.ask(device, SETTINGS) else {
+            return;
+        };
+        let (device, version) = (device.as_str(), ack.version);
+        match ack.outcome {
+            Ok(()) => tracing::info!(device, version, withheld, "settings accepted"),
+            Err(why) => tracing::warn!(device, version, withheld, "settings refused: {why}"),
         }
     }
 

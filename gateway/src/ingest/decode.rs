@@ -8,7 +8,6 @@ use protocol::wire::{Fault, WireError};
 
 use crate::account::{Reason, Subject};
 use crate::store::content::Content;
-use crate::store::device::Field;
 
 /// What a payload holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +20,16 @@ pub enum Arrival {
         records: Vec<(Numbered, Content)>,
     },
     /// The device's word about its connection or its settings.
-    Statement(Field),
+    Statement(Statement),
+}
+
+/// What a device says outside its records; the newest of each is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// About its connection.
+    Presence(Status),
+    /// Its answer to settings.
+    Answer(SettingsAck),
 }
 
 /// A payload that cannot be taken.
@@ -54,10 +62,10 @@ pub fn decode(channel: Channel, payload: &[u8]) -> Result<Arrival, Refusal> {
     match channel {
         Channel::Readings | Channel::Alarms => records(payload),
         Channel::Status => Status::decode(payload)
-            .map(|_| Arrival::Statement(Field::Presence))
+            .map(|status| Arrival::Statement(Statement::Presence(status)))
             .map_err(refusal),
         Channel::Ack => SettingsAck::decode(payload)
-            .map(|_| Arrival::Statement(Field::SettingsAnswer))
+            .map(|ack| Arrival::Statement(Statement::Answer(ack)))
             .map_err(refusal),
         Channel::TimeRequest | Channel::Settings | Channel::Time => Err(Refusal {
             reason: Reason::NotForIngest,
@@ -119,6 +127,7 @@ mod tests {
         let mut buffer = [0; Status::MAX_BYTES];
         let length = Status::Offline.encode(&mut buffer).unwrap();
         let arrival = decode(Channel::Status, &buffer[..length]).unwrap();
-        assert_eq!(arrival, Arrival::Statement(Field::Presence));
+        let offline = Statement::Presence(Status::Offline);
+        assert_eq!(arrival, Arrival::Statement(offline));
     }
 }

@@ -11,6 +11,7 @@ pub mod decode;
 pub mod doubt;
 pub mod missing;
 mod runs;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod unfolded;

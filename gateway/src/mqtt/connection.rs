@@ -299,10 +299,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         if !self.session.subscriptions.settings {
             return;
         }
-        let Some(settings) = self.shared.ports.settings.unreported(self.lease.device()) else {
-            return;
+        let unreported = self.shared.ports.settings.unreported(self.lease.device());
+        let told = match unreported {
+            Ok(None) => return,
+            Ok(Some(settings)) => self.session.tell(Channel::Settings, settings).map(drop),
+            Err(error) => Err(Fault::new(RefusalReason::SettingsStore, error.to_string())),
         };
-        if let Err(fault) = self.session.tell(Channel::Settings, settings) {
+        if let Err(fault) = told {
             self.note(fault);
         }
     }

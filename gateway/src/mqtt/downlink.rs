@@ -11,13 +11,27 @@ use super::refusal::{Fault, RefusalReason};
 
 /// Knows which settings a device should have and does not have yet.
 pub trait DesiredSettings: Send + Sync {
-    /// The encoded settings to send to `device`, or `None` when it wants nothing or has reported the wanted
-    /// version. It is asked again at every occasion to send and must not block.
-    fn unreported(&self, device: &DeviceId) -> Option<Vec<u8>>;
+    /// The encoded settings to send to `device`, or `None` when nothing is wanted of it or it has answered
+    /// what is. It is asked again at every occasion to send and must not block.
+    ///
+    /// # Errors
+    /// When they cannot be read. The connection goes on, because readings matter more; this is counted.
+    fn unreported(&self, device: &DeviceId) -> Result<Option<Vec<u8>>, DesiredError>;
 }
 
-impl<F: Fn(&DeviceId) -> Option<Vec<u8>> + Send + Sync> DesiredSettings for F {
-    fn unreported(&self, device: &DeviceId) -> Option<Vec<u8>> {
+/// The settings wanted of a device cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("wanted settings not read, none are sent: {cause}")]
+pub struct DesiredError {
+    /// Why.
+    pub cause: String,
+}
+
+impl<F> DesiredSettings for F
+where
+    F: Fn(&DeviceId) -> Result<Option<Vec<u8>>, DesiredError> + Send + Sync,
+{
+    fn unreported(&self, device: &DeviceId) -> Result<Option<Vec<u8>>, DesiredError> {
         self(device)
     }
 }

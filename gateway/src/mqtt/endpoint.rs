@@ -41,9 +41,11 @@ impl Handle {
         self.registry.count()
     }
 
-    /// The settings wanted for a device have changed: send them, if it is connected and listens.
-    pub fn settings_changed(&self, device: &DeviceId) {
-        self.registry.settings_changed(device);
+    /// The settings wanted of a device have changed: send them, if it is connected and listens. Whether it
+    /// is connected.
+    #[must_use]
+    pub fn settings_changed(&self, device: &DeviceId) -> bool {
+        self.registry.settings_changed(device)
     }
 }
 

@@ -52,11 +52,14 @@ impl Registry {
         }
     }
 
-    /// Tell the connection of `device`, if there is one, that its settings have changed.
-    pub(crate) fn settings_changed(&self, device: &DeviceId) {
-        if let Some(live) = self.lock().get(device) {
+    /// Tell the connection of `device` that its settings have changed. Whether there is one.
+    pub(crate) fn settings_changed(&self, device: &DeviceId) -> bool {
+        let live = self.lock();
+        let live = live.get(device);
+        if let Some(live) = live {
             live.signals.settings.notify_one();
         }
+        live.is_some()
     }
 
     /// How many devices have a connection, or a will whose delay runs.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use protocol::key::DeviceId;
 
 use crate::config::{self, IdentityMode, Passwords};
-use crate::mqtt::downlink::DesiredSettings;
+use crate::mqtt::downlink::{DesiredError, DesiredSettings};
 use crate::mqtt::identity::{Anonymous, Authenticate, Claim, LoopbackOnly};
 use crate::mqtt::limit::Limits;
 use crate::mqtt::persistence::{SessionFuture, SessionRecord, SessionStore, SessionStoreError};
 use crate::store::table::{self, Table};
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Batch, Store, StoreError, settings};
 
 /// MQTT sessions in the store.
 #[derive(Clone)]
@@ -153,20 +153,25 @@ fn whole_seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// The settings a device should have and has not reported, from the store.
+/// The settings a device should have and has not answered, from the store.
 pub(super) fn desired_settings(store: Store) -> Arc<dyn DesiredSettings> {
-    Arc::new(move |device: &DeviceId| match unreported(&store, device) {
-        Ok(settings) => settings,
-        Err(error) => {
-            // The connection goes on: readings matter more, and the next connection asks again.
-            tracing::error!(%device, "desired settings not read: {error}");
-            None
-        }
+    Arc::new(move |device: &DeviceId| {
+        unreported(&store, device).map_err(|error| DesiredError {
+            cause: error.to_string(),
+        })
     })
 }
 
 fn unreported(store: &Store, device: &DeviceId) -> Result<Option<Vec<u8>>, StoreError> {
-    table::value(store, Table::Desired, device.as_str())
+    // Of most devices nothing is wanted; they cost one look.
+    if settings::wanted(store, device)?.is_none() {
+        return Ok(None);
+    }
+    let known = settings::Known::load(store, device)?;
+    known
+        .unreported()
+        .map(|wanted| settings::payload(device, wanted))
+        .transpose()
 }
 
 #[cfg(test)]
@@ -174,6 +179,8 @@ mod tests {
     use super::*;
     use crate::mqtt::persistence::Subscriptions;
     use crate::store::memory;
+    use protocol::downlink::Settings;
+    use protocol::units::UtcMs;
 
     #[tokio::test]
     async fn a_session_outlives_the_gateway_and_can_be_forgotten() {
@@ -202,41 +209,49 @@ mod tests {
         assert_eq!(sessions.load(&device).await.unwrap(), None);
     }
 
-    /// What is logged, as text.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+    fn device() -> DeviceId {
+        "t-1".parse().unwrap()
     }
 
     #[test]
-    fn settings_that_cannot_be_read_are_none_for_the_device_and_an_error_in_the_log() {
+    fn wanted_settings_are_sent_as_they_are_until_they_are_answered() {
+        let store = memory::store();
+        let desired = desired_settings(store.clone());
+        assert_eq!(desired.unreported(&device()), Ok(None));
+        let wanted = Settings {
+            version: 7,
+            ..Settings::DEFAULT
+        };
+        let mut batch = Batch::default();
+        let set = settings::Wanted {
+            settings: wanted,
+            set_at: UtcMs::saturating(1),
+        };
+        settings::want(&mut batch, &device(), &set, 7).unwrap();
+        store.apply(batch).unwrap();
+        let payload = desired.unreported(&device()).unwrap().unwrap();
+        assert_eq!(Settings::decode(&payload), Ok(wanted));
+        let mut batch = Batch::default();
+        let answer = settings::Answer {
+            version: 7,
+            received_at: UtcMs::saturating(2),
+            outcome: Ok(()),
+        };
+        settings::note_answer(&mut batch, &device(), &answer).unwrap();
+        store.apply(batch).unwrap();
+        assert_eq!(desired.unreported(&device()), Ok(None));
+    }
+
+    #[test]
+    fn settings_that_cannot_be_read_are_an_error_that_names_their_row() {
         let store = memory::store();
         let mut batch = Batch::default();
-        table::put(&mut batch, Table::Desired, "t-1", &"no list of bytes").unwrap();
+        table::put(&mut batch, Table::Desired, "t-1", &"no settings").unwrap();
         store.apply(batch).unwrap();
-        let settings = desired_settings(store);
-        let log = Log::default();
-        let writer = log.clone();
-        let logging = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .finish();
-        let ask = |device: &str| settings.unreported(&device.parse().unwrap());
-        let (damaged, absent) =
-            tracing::subscriber::with_default(logging, || (ask("t-1"), ask("t-2")));
-        assert_eq!((damaged, absent), (None, None));
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        let errors: Vec<_> = text.lines().filter(|line| line.contains("ERROR")).collect();
-        assert_eq!(errors.len(), 1, "{text}");
-        assert!(errors[0].contains("desired settings not read"), "{text}");
-        assert!(errors[0].contains("t-1"), "{text}");
+        let desired = desired_settings(store);
+        let error = desired.unreported(&device()).unwrap_err().to_string();
+        assert!(error.contains("desired settings"), "{error}");
+        assert!(error.contains("t-1"), "{error}");
+        assert_eq!(desired.unreported(&"t-2".parse().unwrap()), Ok(None));
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! i| device 0 0 p            presence: last birth, goodbye or last will
+//! i| device 0 0 b            last birth
 //! i| device 0 0 a            last answer to settings
 //! i| device 0 0 o            oldest key still queued on the device, as last stated
 //! i| device 0 0 t epoch boot     last number used in a boot, as the next boot states
 //! i| device 0 0 l epoch boot first   records the device says are gone -> last, count, reason
 //! ```
+//! What it says of settings wanted and in force (`r`, `s`) is in [`super::settings`].
 
 use std::ops::ControlFlow;
 
@@ -28,7 +30,9 @@ const KIND: &str = "device";
 pub enum Field {
     /// Its birth, goodbye or last will.
     Presence,
-    /// Its answer to settings.
+    /// Its birth; a later goodbye or last will leaves it.
+    Birth,
+    /// Its answer to settings, whoever sent them.
     SettingsAnswer,
 }
 
@@ -249,6 +253,7 @@ fn read<T: DeserializeOwned>(
 fn field_key(device: &DeviceId, field: Field) -> Key {
     Key::device(Kind::Device, device).tail(match field {
         Field::Presence => "p",
+        Field::Birth => "b",
         Field::SettingsAnswer => "a",
     })
 }

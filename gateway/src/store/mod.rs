@@ -26,7 +26,8 @@
 //! | `h\|` records | [`history`] | fold |
 //! | `e\|` view | [`view`] | fold |
 //! | `o\|` `x\|` outbox | [`outbox`] | fold appends, delivery removes |
-//! | `s\|` `c\|` `w\|` `a\|` `m\|` | [`table`] | fold, sessions, settings, audit, cursors |
+//! | `w\|` wanted settings | [`settings`] | people's commands |
+//! | `s\|` `c\|` `a\|` `m\|` | [`table`] | fold, sessions, audit, cursors |
 //!
 //! Every value carries a checksum of itself and its key. A row that fails it is set aside when it is
 //! read, and counted; see [`damage`].
@@ -58,6 +59,7 @@ pub mod quarantine;
 mod read;
 mod redb;
 pub mod seen;
+pub mod settings;
 mod sled;
 #[cfg(test)]
 mod suite;

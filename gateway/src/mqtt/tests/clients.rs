@@ -17,7 +17,7 @@ struct Depot {
     handle: Handle,
     journal: mpsc::Receiver<Publication>,
     refusals: Arc<Mutex<Vec<Refusal>>>,
-    settings: Arc<Mutex<Option<Vec<u8>>>>,
+    settings: Arc<Mutex<Wanted>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -190,8 +190,8 @@ async fn an_mqtt_5_client_hears_its_settings_and_why_a_wildcard_is_refused() {
         .await
         .unwrap();
     assert!(matches!(next_5(&mut events).await, Packet::SubAck(_)));
-    *depot.settings.lock().unwrap() = Some(vec![4, 2]);
-    depot.handle.settings_changed(&"t-1".parse().unwrap());
+    *depot.settings.lock().unwrap() = Ok(Some(vec![4, 2]));
+    assert!(depot.handle.settings_changed(&"t-1".parse().unwrap()));
     let Packet::Publish(settings) = next_5(&mut events).await else {
         panic!()
     };

@@ -7,10 +7,18 @@ use super::*;
 
 const SETTINGS: &str = "sc/1/t-1/settings";
 
+impl Rig {
+    fn settings_changed(&self, device: &str) -> bool {
+        self.shared
+            .registry
+            .settings_changed(&device.parse().unwrap())
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn settings_go_out_on_subscribing_and_when_they_change() {
     let rig = Rig::new();
-    *rig.settings.lock().unwrap() = Some(vec![1]);
+    *rig.settings.lock().unwrap() = Ok(Some(vec![1]));
     let mut client = rig.client_5("t-1").await;
     client.is_silent().await;
     client.say_5(subscribe_5(1, &[SETTINGS])).await;
@@ -20,17 +28,30 @@ async fn settings_go_out_on_subscribing_and_when_they_change() {
         |payload: u8| v5::Publish::new(QosPid::Level0, topic(SETTINGS), vec![payload].into());
     assert_eq!(client.hear_5().await, expected(1).into());
 
-    *rig.settings.lock().unwrap() = Some(vec![2]);
-    rig.shared
-        .registry
-        .settings_changed(&"t-1".parse().unwrap());
+    *rig.settings.lock().unwrap() = Ok(Some(vec![2]));
+    assert!(rig.settings_changed("t-1"));
     assert_eq!(client.hear_5().await, expected(2).into());
 
-    *rig.settings.lock().unwrap() = None;
-    rig.shared
-        .registry
-        .settings_changed(&"t-1".parse().unwrap());
+    *rig.settings.lock().unwrap() = Ok(None);
+    assert!(rig.settings_changed("t-1"));
     client.is_silent().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_can_not_be_read_are_counted_and_the_connection_goes_on() {
+    let mut rig = Rig::new();
+    let cause = "damaged row".to_owned();
+    *rig.settings.lock().unwrap() = Err(DesiredError { cause });
+    let mut client = rig.client_5("t-1").await;
+    client.say_5(subscribe_5(1, &[SETTINGS])).await;
+    assert!(matches!(client.hear_5().await, v5::Packet::Suback(_)));
+    client.say_5(publish_5("sc/1/t-1/readings", 3)).await;
+    release(rig.due().await);
+    assert_eq!(client.hear_5().await, puback_5(3));
+    let refusal = rig.refusal();
+    assert_eq!(refusal.reason, RefusalReason::SettingsStore);
+    assert!(refusal.detail.contains("damaged row"), "{refusal:?}");
+    assert!(!rig.settings_changed("t-2"), "it is not connected");
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,17 +73,15 @@ async fn nothing_goes_to_a_device_that_has_unsubscribed() {
         client.hear_5().await,
         v5::Unsuback::new(pid(2), codes).into()
     );
-    *rig.settings.lock().unwrap() = Some(vec![1]);
-    rig.shared
-        .registry
-        .settings_changed(&"t-1".parse().unwrap());
+    *rig.settings.lock().unwrap() = Ok(Some(vec![1]));
+    assert!(rig.settings_changed("t-1"));
     client.is_silent().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn settings_larger_than_the_device_takes_are_counted_and_not_sent() {
     let rig = Rig::new();
-    *rig.settings.lock().unwrap() = Some(vec![0; 100]);
+    *rig.settings.lock().unwrap() = Ok(Some(vec![0; 100]));
     let mut connect = connect_5("t-1");
     connect.properties.max_packet_size = Some(60);
     let mut client = rig.open();

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::receipt::{Commit, Due, Publication};
 use crate::store::{Batch, journal, memory};
 
+use super::downlink::DesiredError;
 use super::endpoint::serve;
 use super::frame::{Frame, Frames};
 use super::identity::Anonymous;
@@ -37,12 +38,15 @@ const STREAM_BYTES: usize = 64 * 1024;
 /// What the gateway's clock shows in these tests, milliseconds since 1970.
 const NOW_MS: i64 = 1_773_480_413_000;
 
+/// What the settings port answers.
+type Wanted = Result<Option<Vec<u8>>, DesiredError>;
+
 /// A running endpoint without a listener.
 struct Rig {
     shared: Arc<Shared>,
     journal: mpsc::Receiver<Publication>,
     sessions: Arc<Memory>,
-    settings: Arc<Mutex<Option<Vec<u8>>>>,
+    settings: Arc<Mutex<Wanted>>,
     refusals: Arc<Mutex<Vec<Refusal>>>,
     stop: watch::Sender<bool>,
 }
@@ -136,14 +140,14 @@ impl Rig {
 struct Parts {
     journal: mpsc::Receiver<Publication>,
     sessions: Arc<Memory>,
-    settings: Arc<Mutex<Option<Vec<u8>>>>,
+    settings: Arc<Mutex<Wanted>>,
     refusals: Arc<Mutex<Vec<Refusal>>>,
 }
 
 fn ports(journal_room: usize) -> (Ports, Parts) {
     let (ingest, journal) = mpsc::channel(journal_room);
     let sessions = Arc::new(Memory::default());
-    let settings = Arc::new(Mutex::new(None::<Vec<u8>>));
+    let settings = Arc::new(Mutex::new(Ok(None)));
     let refusals = Arc::new(Mutex::new(Vec::new()));
     let clock = Clock::scaled(UtcMs::saturating(NOW_MS), 1);
     clock.freeze();

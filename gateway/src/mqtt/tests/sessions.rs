@@ -77,7 +77,7 @@ async fn a_takeover_resumes_the_session() {
     let (mut old, _) = present(&rig, lasting("t-1", false, 60)).await;
     old.say_5(subscribe_5(1, &["sc/1/t-1/settings"])).await;
     assert!(matches!(old.hear_5().await, v5::Packet::Suback(_)));
-    *rig.settings.lock().unwrap() = Some(vec![9]);
+    *rig.settings.lock().unwrap() = Ok(Some(vec![9]));
     let (mut new, known) = present(&rig, lasting("t-1", false, 60)).await;
     assert!(known);
     assert_eq!(

@@ -201,7 +201,7 @@ async fn unreported_settings_are_sent_again_at_the_interval() {
     let mut client = rig.client_5("t-1").await;
     client.say_5(subscribe_5(1, &["sc/1/t-1/settings"])).await;
     assert!(matches!(client.hear_5().await, v5::Packet::Suback(_)));
-    *rig.settings.lock().unwrap() = Some(vec![9]);
+    *rig.settings.lock().unwrap() = Ok(Some(vec![9]));
     let began = Instant::now();
     for _ in 0..2 {
         let v5::Packet::Publish(sent) = client.hear_5().await else {
@@ -215,7 +215,7 @@ async fn unreported_settings_are_sent_again_at_the_interval() {
         "{:?}",
         began.elapsed()
     );
-    *rig.settings.lock().unwrap() = None;
+    *rig.settings.lock().unwrap() = Ok(None);
     advance(Duration::from_secs(70)).await;
     client.is_silent().await;
 }
