@@ -266,6 +266,7 @@ fn context(config: &Config) -> Result<rules::Context, Failure> {
     };
     let options = rules::Options {
         temperature_delay: config.temperature.delay,
+        clock_tolerance: config.rules.clock_tolerance,
         ..rules::Options::default()
     };
     Ok(rules::Context::new(Arc::new(plan), options))

@@ -182,6 +182,7 @@ impl Code {
         Self::Shock,
         Self::DataGap,
         Self::Silent,
+        Self::Clock,
         Self::Battery,
     ];
 

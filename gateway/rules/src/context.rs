@@ -17,6 +17,10 @@ use crate::plan::shipment::{Attachment, Shipment, Unit};
 /// How long all units must stand in the final fence to be delivered, unless configured.
 const DELIVERED_AFTER: Duration = Duration::from_secs(15 * 60);
 
+/// How far a tracker's time may be from the time of reception before its clock is implausible, unless
+/// configured: more than a good link ever takes.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60 * 60);
+
 /// Settings of the gateway that replace or complete values of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -24,6 +28,9 @@ pub struct Options {
     pub temperature_delay: Option<Duration>,
     /// How long all units must stand in the final fence to be delivered.
     pub delivered_after: Duration,
+    /// How far a tracker's time may be from the time of reception (`rules.clock_tolerance`); for the
+    /// watch, no part of any verdict.
+    pub clock_tolerance: Duration,
 }
 
 impl Default for Options {
@@ -31,6 +38,7 @@ impl Default for Options {
         Self {
             temperature_delay: None,
             delivered_after: DELIVERED_AFTER,
+            clock_tolerance: CLOCK_TOLERANCE,
         }
     }
 }

@@ -145,6 +145,27 @@ pub enum Detail {
         /// The longest silence that is tolerated, in seconds.
         limit_s: i64,
     },
+    /// A clock that cannot be right (`EX_CLOCK`).
+    Clock {
+        /// In which way.
+        problem: ClockProblem,
+        /// Seconds from the gateway's time to the tracker's, ahead positive; `None` when its time is refused.
+        off_s: Option<i64>,
+        /// The largest distance that is tolerated, in seconds.
+        tolerance_s: i64,
+    },
+}
+
+/// How a clock is implausible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockProblem {
+    /// Its time lies too far before the firmware was built, and dates nothing.
+    Refused,
+    /// Its time had not come yet.
+    Ahead,
+    /// Its time lies back by a steady distance.
+    Behind,
 }
 
 /// What the readings of an excursion show. Values in degrees Celsius, quantised to 0.01.

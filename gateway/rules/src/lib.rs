@@ -21,6 +21,7 @@
 //! // By timer, outside the verdict:
 //! let silent = watch::silences(context.plan(), shipment, &heard, now);   // heard: tracker.heard()
 //! let revisions = watch::revise(&told, &silent, &heard);
+//! let revisions = watch::clock::revise_clocks(...);                      // clocks: ClockWatch per tracker
 //! ```
 //!
 //! [`verdict::verdict_of`] gives the view in one call from all records; it is the same by law: whatever

@@ -193,6 +193,16 @@ impl Timeline {
         })
     }
 
+    /// Whether the newest time that a record's boot claims is refused.
+    #[must_use]
+    pub fn is_newest_refused(&self, key: RecordKey) -> bool {
+        let Some(clock) = self.boots.get(&(key.epoch, key.boot)) else {
+            return false;
+        };
+        let newest = clock.claimed.iter().max();
+        newest.is_some_and(|point| is_too_early(point.utc_ms, clock.build_ms))
+    }
+
     fn anchors_of(&self, key: RecordKey) -> &[Point] {
         let clock = self.boots.get(&(key.epoch, key.boot));
         clock.map_or(&[], |clock| &clock.anchors)

@@ -183,6 +183,12 @@ impl Tracker {
         })
     }
 
+    /// Key of the newest record that was folded.
+    #[must_use]
+    pub const fn newest(&self) -> Option<RecordKey> {
+        self.newest
+    }
+
     /// What is known of its clock.
     #[must_use]
     pub const fn timeline(&self) -> &Timeline {

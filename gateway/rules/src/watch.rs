@@ -4,6 +4,8 @@
 //! made for. It carries that moment as `as_of`, is closed when what was missed comes after all, and is
 //! never retracted: at its time the statement was true.
 
+pub mod clock;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -206,12 +206,13 @@ impl Folder {
     }
 }
 
-/// The gateway's configuration: loopback, free ports, everything in the data folder.
+/// The gateway's configuration: loopback, free ports, everything in the data folder. A second on the wall
+/// is a quarter of an hour of event time here, so a slow machine alone must not make clocks implausible.
 fn configuration(data: &Path) -> String {
     let quoted = |path: PathBuf| toml::Value::String(path.display().to_string()).to_string();
     format!(
         "[gateway]\nid = \"demo\"\ndata = {}\n[mqtt]\nlisten = \"127.0.0.1:0\"\n\
-         [http]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n[rules]\nplan = {}\n\
+         [http]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n[rules]\nplan = {}\nclock_tolerance = \"24h\"\n\
          [[sink]]\nname = \"file\"\nkind = \"file\"\npath = {}\n",
         quoted(data.to_path_buf()),
         quoted(data.join(PLAN_FILE)),

@@ -134,6 +134,8 @@ section! {
     pub struct Rules = "rules" {
         /// File with shipments, profiles and fences; without one readings are stored and not judged.
         plan: Option<PathBuf> = unset;
+        /// How far a tracker's time may be from the gateway's when its records come; beyond it EX_CLOCK is told.
+        clock_tolerance: Duration = "1h" in "1min" to "365d";
     }
 }
 

@@ -65,6 +65,9 @@ pub const COLUMNS: &[&str] = &[
     "battery_limit_percent",
     "last_heard",
     "silence_limit_s",
+    "clock_problem",
+    "clock_off_s",
+    "clock_tolerance_s",
     "evidence",
 ];
 
@@ -153,6 +156,15 @@ fn put_detail(row: &mut Row, detail: &Detail, zone: Tz) {
         } => {
             row.put_some("last_heard", last_heard.map(|time| local(time, zone)));
             row.put("silence_limit_s", *limit_s);
+        }
+        Detail::Clock {
+            problem,
+            off_s,
+            tolerance_s,
+        } => {
+            row.put("clock_problem", word(*problem));
+            row.put_some("clock_off_s", *off_s);
+            row.put("clock_tolerance_s", *tolerance_s);
         }
     }
 }
@@ -246,7 +258,7 @@ pub(super) mod tests {
         }
     }
 
-    fn details() -> [Detail; 6] {
+    fn details() -> [Detail; 7] {
         let excursion = Excursion {
             bound: 8.0,
             side: Side::Above,
@@ -284,6 +296,11 @@ pub(super) mod tests {
             Detail::Silence {
                 last_heard,
                 limit_s: 7_200,
+            },
+            Detail::Clock {
+                problem: rules::event::ClockProblem::Ahead,
+                off_s: Some(90_000),
+                tolerance_s: 3_600,
             },
         ]
     }

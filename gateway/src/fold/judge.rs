@@ -1,12 +1,15 @@
 //! From trackers to revisions: the verdict of the shipments concerned, and what to tell.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use protocol::key::DeviceId;
 use protocol::units::UtcMs;
 use rules::event::Revision;
 use rules::notify;
 use rules::plan::shipment::Shipment;
 use rules::watch;
+use rules::watch::clock::{ClockState, revise_clocks};
 
 use super::posted::Posted;
 use super::{Concerned, Fold, SEQUENCE_ROW, pointer};
@@ -33,14 +36,24 @@ impl Fold {
         self.publish(batch)
     }
 
-    /// Silences that began or ended.
-    pub(super) fn missed(&self, shipment: &Shipment, now: UtcMs) -> Vec<Revision> {
+    /// Silences that began or ended, clocks that became implausible or good.
+    pub(super) fn missed(
+        &self,
+        shipment: &Shipment,
+        clocks: &BTreeMap<DeviceId, ClockState>,
+        now: UtcMs,
+    ) -> Vec<Revision> {
         let heard = self.trackers.heard(&self.context, shipment);
-        let silent = watch::silences(self.context.plan(), shipment, &heard, now);
-        match self.told.get(&shipment.id) {
-            Some(told) => watch::revise(told, &silent, &heard),
-            None => watch::revise(&notify::Told::new(), &silent, &heard),
-        }
+        let plan = self.context.plan();
+        let silent = watch::silences(plan, shipment, &heard, now);
+        let nothing = notify::Told::new();
+        let told = self.told.get(&shipment.id).unwrap_or(&nothing);
+        let tolerance = self.context.options().clock_tolerance;
+        let mut revisions = watch::revise(told, &silent, &heard);
+        revisions.extend(revise_clocks(
+            plan, shipment, told, clocks, &heard, tolerance, now,
+        ));
+        revisions
     }
 
     /// Put revisions into the view and the outbox of every sink.

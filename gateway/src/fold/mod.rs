@@ -9,6 +9,7 @@
 //! Rows of the outbox are made durable before sinks are woken: otherwise a power cut could take back a
 //! revision number that a receiver has already seen with other content.
 
+mod clocks;
 mod judge;
 mod mend;
 pub mod posted;
@@ -26,6 +27,7 @@ use rules::event::{Revision, Severity};
 use rules::notify::Told;
 use tokio::sync::watch;
 
+use self::clocks::Clocks;
 use self::posted::Posted;
 use self::trackers::Trackers;
 use crate::clock::Clock;
@@ -47,6 +49,7 @@ pub struct Fold {
     sinks: Vec<String>,
     clock: Clock,
     trackers: Trackers,
+    clocks: Clocks,
     told: BTreeMap<String, Told>,
     tails: Tails,
     sequence: u64,
@@ -96,6 +99,7 @@ impl Fold {
             sinks,
             clock,
             trackers,
+            clocks: Clocks::default(),
             told,
             tails,
             sequence,
@@ -143,7 +147,8 @@ impl Fold {
         self.store.apply(batch)
     }
 
-    /// Say who has been silent too long at the present event time, and who is heard again; restore
+    /// Say who has been silent too long at the present event time, and who is heard again, and whose
+    /// clock is implausible; restore
     /// what damage took.
     ///
     /// # Errors
@@ -152,9 +157,10 @@ impl Fold {
         self.mend()?;
         let now = self.clock.event_now();
         let context = Arc::clone(&self.context);
+        let clocks = self.clocks.states();
         let mut batch = Batch::default();
         for shipment in &context.plan().shipments {
-            let revisions = self.missed(shipment, now);
+            let revisions = self.missed(shipment, &clocks, now);
             self.post(&mut batch, &shipment.id, revisions)?;
         }
         self.publish(batch)
@@ -176,6 +182,10 @@ impl Fold {
             let late = self
                 .trackers
                 .advance(&self.store, &self.context, &device, chunk)?;
+            if let Some(tracker) = self.trackers.tracker(&device) {
+                let tolerance = self.context.options().clock_tolerance;
+                self.clocks.look(&device, tracker, chunk, tolerance);
+            }
             for shipment in self.context.shipments_of(&device) {
                 concerned.shipments.insert(shipment.to_owned());
                 if late {

@@ -14,6 +14,7 @@ use protocol::units::{
     CentiCelsius, Decimetres, DecimetresPerSecond, Latitude, Longitude, MilliG,
     MillimetresPerSecond, Milliseconds, Millivolts, Percent, Seconds, UptimeMs, UtcMs,
 };
+use rules::code::Code;
 use rules::event::{Event, Phase, View};
 use rules::plan::Plan;
 use rules::verdict_of;
@@ -160,12 +161,20 @@ fn key(seq: usize) -> RecordKey {
 
 /// Appends records of these sequence numbers as one durable commit.
 fn deliver(store: &Store, seqs: &[usize]) {
-    let journey = journey();
+    deliver_at(store, seqs, START_MS);
+}
+
+/// The same, received at a moment.
+fn deliver_at(store: &Store, seqs: &[usize], received_ms: i64) {
+    deliver_records(store, &journey(), seqs, received_ms);
+}
+
+fn deliver_records(store: &Store, records: &[Record], seqs: &[usize], received_ms: i64) {
     let stored = |seq: &usize| {
         let seq_number = Seq(u32::try_from(*seq).unwrap());
         let numbered = Numbered {
             seq: seq_number,
-            record: journey[*seq],
+            record: records[*seq],
         };
         let content = Content::of(&batch::Entry {
             numbered,
@@ -181,7 +190,7 @@ fn deliver(store: &Store, seqs: &[usize]) {
         device: device(),
         epoch: key(0).epoch,
         boot: key(0).boot,
-        received_at: UtcMs::saturating(START_MS),
+        received_at: UtcMs::saturating(received_ms),
         qos: 1,
         oldest_pending: key(0),
         records: seqs.iter().map(stored).collect(),
@@ -345,6 +354,64 @@ fn whatever_row_is_damaged_the_fold_goes_on_and_sinks_are_told_what_is_stated() 
         let of_kind = damage::counts(&store).unwrap();
         assert_eq!(of_kind.get(&prefix[..1]), Some(&1), "{of_kind:?}");
     }
+}
+
+/// Phases of what was told of clocks, by revision.
+fn clocks_told(store: &Store) -> Vec<(Phase, u32)> {
+    let mut told = Vec::new();
+    view::each_of_all(store, |_, _, posted: Posted| {
+        if posted.revision.event.code == Code::Clock {
+            told.push((posted.revision.phase, posted.revision.rev));
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap();
+    told
+}
+
+#[test]
+fn a_clock_ahead_of_reception_is_told_once_closed_when_good_and_no_part_of_the_verdict() {
+    let store = Memory::default().open();
+    let mut fold = open(store.clone());
+    let all: Vec<usize> = (0..journey().len()).collect();
+    let (early, late) = all.split_at(80);
+    deliver_at(&store, early, START_MS);
+    fold.catch_up().unwrap();
+    fold.watch().unwrap();
+    assert_eq!(clocks_told(&store), [(Phase::Open, 1)]);
+    fold.watch().unwrap();
+    store.barrier().unwrap();
+    drop(fold);
+    let mut fold = open(store.clone());
+    fold.watch().unwrap();
+    assert_eq!(
+        clocks_told(&store),
+        [(Phase::Open, 1)],
+        "a restart opens no second"
+    );
+    deliver_at(&store, late, START_MS + 150 * 60_000);
+    fold.catch_up().unwrap();
+    fold.watch().unwrap();
+    assert_eq!(clocks_told(&store), [(Phase::Close, 2)]);
+    assert_eq!(stored_view(&store), verdict(all));
+}
+
+#[test]
+fn a_refused_clock_is_told_although_nothing_of_the_tracker_has_a_time() {
+    let store = Memory::default().open();
+    let mut fold = open(store.clone());
+    let year_ms = 366 * 86_400_000;
+    let mut records = journey();
+    for record in &mut records {
+        if let Record::Anchor(anchor) = record {
+            anchor.utc = UtcMs::saturating(anchor.utc.get() - year_ms);
+        }
+    }
+    deliver_records(&store, &records, &[0, 1, 2, 3], START_MS);
+    fold.catch_up().unwrap();
+    fold.watch().unwrap();
+    assert_eq!(clocks_told(&store), [(Phase::Open, 1)]);
+    assert!(stored_view(&store).is_empty());
 }
 
 #[test]

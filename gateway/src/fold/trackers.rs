@@ -59,6 +59,11 @@ impl Trackers {
         Ok(late)
     }
 
+    /// A tracker that some shipment names.
+    pub(super) fn tracker(&self, device: &DeviceId) -> Option<&Tracker> {
+        self.0.get(device)
+    }
+
     /// The verdict on a shipment from what its trackers show.
     pub(super) fn verdict(&self, context: &Context, shipment: &Shipment) -> View {
         let facts: Vec<Fact> = self
@@ -142,7 +147,7 @@ fn brought(device: &DeviceId, chunk: &Chunk) -> (Vec<(RecordKey, Record)>, bool)
 
 /// The record, if this version can read it. One that checks and cannot be read was written by another
 /// version: it stays where it is, the verdict does without it, and the log says so.
-fn record(device: &DeviceId, key: RecordKey, content: &Content) -> Option<Record> {
+pub(super) fn record(device: &DeviceId, key: RecordKey, content: &Content) -> Option<Record> {
     match content.decode() {
         Ok(numbered) => Some(numbered.record),
         Err(error) => {
