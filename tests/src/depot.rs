@@ -9,13 +9,11 @@ use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, ensure};
 use protocol::key::{Boot, Epoch, RecordKey, Seq};
-use protocol::reading::{Measured, Reading};
-use protocol::record::Record;
-use protocol::units::Unit;
 use serde_json::Value;
 
 use crate::ledger::Name;
 use crate::peer::{Peer, free_address, http_get, product, run, wait_for};
+pub use crate::shown::Shown;
 
 /// A gateway that can be started, killed, stopped and asked.
 #[derive(Debug)]
@@ -281,75 +279,6 @@ fn name(row: &Value) -> Result<Name> {
             seq: Seq(u32::try_from(number("seq")?)?),
         },
     })
-}
-
-/// A record as an export shows it, in the integers of the wire; what a record does not have is `None`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
-    kind: String,
-    uptime_ms: u64,
-    /// Latitude, longitude, temperature of the first probe, battery voltage, radio power.
-    values: [Option<i64>; 5],
-}
-
-/// Columns of [`Shown::values`] and how many wire units are in one of theirs.
-const COLUMNS: [(&str, f64); 5] = [
-    ("lat", 1e7),
-    ("lon", 1e7),
-    ("temperature_1_c", 1e2),
-    ("battery_v", 1e3),
-    ("radio_dbm", 1.0),
-];
-
-impl Shown {
-    /// As the export shows it.
-    fn from_row(row: &Value) -> Result<Self> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "wire integers have 32 bits"
-        )]
-        let value = |(column, scale): (&str, f64)| {
-            let shown = row.get(column).and_then(Value::as_f64);
-            shown.map(|shown| (shown * scale).round() as i64)
-        };
-        Ok(Self {
-            kind: row["kind"].as_str().context("kind")?.to_owned(),
-            uptime_ms: row["uptime_ms"].as_u64().context("uptime_ms")?,
-            values: COLUMNS.map(value),
-        })
-    }
-
-    /// As the record that was sent must be shown.
-    #[must_use]
-    pub fn of(record: &Record) -> Self {
-        let (kind, values) = match record {
-            Record::Reading(reading) => ("reading", values(reading)),
-            Record::Alarm(_) => ("alarm", [None; 5]),
-            Record::Boot(_) => ("boot", [None; 5]),
-            Record::Anchor(_) => ("anchor", [None; 5]),
-            Record::Settings(_) => ("settings", [None; 5]),
-            Record::Loss(_) => ("loss", [None; 5]),
-        };
-        Self {
-            kind: kind.to_owned(),
-            uptime_ms: record.uptime().get(),
-            values,
-        }
-    }
-}
-
-fn values(reading: &Reading) -> [Option<i64>; 5] {
-    fn raw<T: Unit>(measured: Measured<T>) -> Option<i64> {
-        measured.value().map(Unit::raw)
-    }
-    let position = reading.position.value();
-    [
-        position.map(|position| position.latitude.raw()),
-        position.map(|position| position.longitude.raw()),
-        raw(reading.temperatures[0]),
-        reading.battery.value().map(|battery| battery.voltage.raw()),
-        raw(reading.radio),
-    ]
 }
 
 /// A plan for the devices of a load: one shipment each, inside one fence, too warm after 5 minutes

@@ -10,4 +10,6 @@ pub mod load;
 pub mod mqtt;
 pub mod peer;
 pub mod power;
+pub mod shown;
 pub mod stand_in;
+pub mod trouble;

@@ -1,5 +1,5 @@
 //! Kill -9 of the gateway under load: no acknowledged record is lost, none is made up, none altered,
-//! and every event reaches its sink.
+//! every event reaches its sink, and what is missing or refused is counted exactly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,12 +8,14 @@ use anyhow::{Context, Result, ensure};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 use serde_json::Value;
-use tests::depot::{Depot, Shown, fleet_plan};
+use tests::depot::{Depot, fact, fleet_plan};
 use tests::device::{Device, whole_spells};
 use tests::effort::repeats;
 use tests::ledger::Ledger;
 use tests::load::{Load, Plan, Summary};
 use tests::peer::{say, wait_for};
+use tests::shown::Shown;
+use tests::trouble::{Known, Trouble};
 
 /// How often the gateway is killed, usually.
 const KILLS: u32 = 50;
@@ -38,11 +40,12 @@ fn no_acknowledged_record_is_lost_when_the_gateway_is_killed_fifty_times() {
     let mut depot = Depot::create(folder.path(), &data, &plan, "").unwrap();
     let ledger = Arc::new(Ledger::create(&folder.path().join("ledger")).unwrap());
 
-    let summary = load_and_kill(&mut depot, &ledger).unwrap();
+    let kills = repeats(KILLS);
+    let (summary, known) = load_and_kill(&mut depot, &ledger, kills).unwrap();
 
     let audit = ledger.audit(&depot.records().unwrap(), Shown::of);
     say(&format!(
-        "seed {SEED:#x}, {KILLS} kills, {audit}, {summary:?}"
+        "seed {SEED:#x}, {kills} kills, {audit}, {summary:?}, {known:?}"
     ));
     assert!(audit.holds(), "{audit}");
     assert_eq!(audit.acknowledged, audit.sent, "the load has drained");
@@ -50,11 +53,16 @@ fn no_acknowledged_record_is_lost_when_the_gateway_is_killed_fifty_times() {
     let delivered = depot.drained().unwrap();
     each_revision_once(&delivered).unwrap();
     every_warm_spell_is_told(&delivered, &names, &summary).unwrap();
+    let status = depot.status().unwrap();
+    misses_exactly(&status, &known);
+    refuses_exactly(&status, &known);
     assert!(depot.stop().unwrap().success());
+    misses_exactly(&depot.status().unwrap(), &known);
 }
 
-fn load_and_kill(depot: &mut Depot, ledger: &Arc<Ledger>) -> Result<Summary> {
+fn load_and_kill(depot: &mut Depot, ledger: &Arc<Ledger>, kills: u32) -> Result<(Summary, Known)> {
     depot.start()?;
+    let mut trouble = Trouble::new(SEED)?;
     let load = Load::start(
         Plan {
             address: depot.mqtt,
@@ -68,7 +76,8 @@ fn load_and_kill(depot: &mut Depot, ledger: &Arc<Ledger>) -> Result<Summary> {
         Some(ledger),
     )?;
     let mut moments = Pcg32::seed_from_u64(SEED);
-    for _ in 0..repeats(KILLS) {
+    for _ in 0..kills {
+        trouble.stir(depot.mqtt, ledger)?;
         let death = load.acknowledged() + moments.random_range(LIFE_PUBLICATIONS);
         wait_for("the load to go on", || {
             ensure!(load.is_running(), "a device gave up");
@@ -77,7 +86,42 @@ fn load_and_kill(depot: &mut Depot, ledger: &Arc<Ledger>) -> Result<Summary> {
         depot.kill()?;
         depot.start()?;
     }
-    load.finish()
+    trouble.hold_back(depot.mqtt, ledger)?;
+    Ok((load.finish()?, trouble.known()))
+}
+
+/// The load leaves no gap and nothing to refuse, so all that `status` counts is the troubled device's.
+fn misses_exactly(status: &[Value], known: &Known) {
+    for (name, expected) in [
+        ("records_lost", known.lost),
+        ("records_pending", known.pending),
+        ("records_unexplained", known.unexplained),
+        ("quarantine_rows", known.undecodable + known.wire_version),
+        ("quarantine_bytes", known.refused_bytes),
+        ("quarantine_overflow", 0),
+    ] {
+        assert!(
+            fact(status, name, &[]) == Some(expected),
+            "{name} is not {expected}: {status:?}"
+        );
+    }
+}
+
+fn refuses_exactly(status: &[Value], known: &Known) {
+    for (reason, expected) in [
+        ("undecodable", known.undecodable),
+        ("wire_version", known.wire_version),
+    ] {
+        let refused = fact(
+            status,
+            "supercargo_records_refused_total",
+            &[("reason", reason)],
+        );
+        assert!(
+            refused == Some(expected),
+            "{reason} is not {expected}: {status:?}"
+        );
+    }
 }
 
 /// A line may come twice, when a kill fell between writing and confirming; then it is the same line.
