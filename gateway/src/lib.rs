@@ -13,5 +13,6 @@ pub mod http;
 pub mod ingest;
 pub mod mqtt;
 pub mod pipeline;
+pub mod pki;
 pub mod receipt;
 pub mod store;

@@ -45,7 +45,7 @@ use crate::deliver::health::Health;
 use crate::fold::Fold;
 use crate::http;
 use crate::ingest::commit::{self, Committer};
-use crate::mqtt::endpoint::Endpoint;
+use crate::mqtt::endpoint::{BindError, Endpoint};
 use crate::mqtt::port::Ports;
 use crate::receipt::Publication;
 use crate::store::{Store, StoreError, outbox};
@@ -72,7 +72,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), F
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    mqtt: SocketAddr,
+    addresses: Addresses,
     store: Store,
     account: Account,
     sinks: Vec<String>,
@@ -84,6 +84,25 @@ pub struct Gateway {
     /// Workers, HTTP and control: what ends last.
     behind: JoinSet<Result<(), Failure>>,
     stop_behind: watch::Sender<bool>,
+}
+
+/// Where trackers connect; one of them at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Without TLS.
+    pub mqtt: Option<SocketAddr>,
+    /// With TLS.
+    pub mqtts: Option<SocketAddr>,
+}
+
+impl Addresses {
+    fn of(endpoint: &Endpoint) -> Result<Self, Failure> {
+        let unknown = |error| Failure::system("mqtt address", error);
+        Ok(Self {
+            mqtt: endpoint.plain_addr().map_err(unknown)?,
+            mqtts: endpoint.tls_addr().map_err(unknown)?,
+        })
+    }
 }
 
 impl Gateway {
@@ -129,10 +148,8 @@ impl Gateway {
         let mut behind = JoinSet::new();
         let health = workers(&mut behind, &config, &store, &posted, &stopping)?;
 
-        let listener = listen(config.mqtt.listen, ports::limits(&config.mqtt)).await?;
-        let mqtt = listener
-            .local_addr()
-            .map_err(|error| Failure::system("mqtt address", error))?;
+        let listener = listen(&config).await?;
+        let addresses = Addresses::of(&listener)?;
         let vital = Vital::new(&config, &store, &account, listener.handle(), health);
         let http = serve_http(&mut behind, &config, &vital, &stopping).await?;
         let handle = listener.handle();
@@ -140,6 +157,7 @@ impl Gateway {
             facts: vital.facts(),
             posted,
             settings_changed: Arc::new(move |device| handle.settings_changed(device)),
+            endpoint: listener.handle(),
         };
         serve_control(
             &mut behind,
@@ -156,9 +174,11 @@ impl Gateway {
             // A sender that is gone means stop as well.
             let _ = asked.await;
         }));
-        tracing::info!(%mqtt, %http, data = %data.display(), "gateway ready");
+        let Addresses { mqtt, mqtts } = addresses;
+        let [plain, secured] = [mqtt, mqtts].map(|address| address.map(tracing::field::display));
+        tracing::info!(mqtt = plain, mqtts = secured, %http, data = %data.display(), "gateway ready");
         Ok(Self {
-            mqtt,
+            addresses,
             store,
             account,
             sinks,
@@ -174,8 +194,8 @@ impl Gateway {
 
     /// Where trackers connect.
     #[must_use]
-    pub const fn mqtt_address(&self) -> SocketAddr {
-        self.mqtt
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// Its store.
@@ -304,7 +324,7 @@ fn ports(
     Ok(Ports {
         ingest,
         sessions: Arc::new(StoredSessions::open(store.clone(), sessions_max)?),
-        identity: ports::identity(&config.identity)?,
+        identity: ports::identity(&config.identity, store.clone()),
         settings: ports::desired_settings(store.clone()),
         clock,
         time_uncertainty: TIME_UNCERTAINTY,
@@ -312,12 +332,9 @@ fn ports(
     })
 }
 
-async fn listen(
-    address: SocketAddr,
-    limits: crate::mqtt::limit::Limits,
-) -> Result<Endpoint, Failure> {
-    let bound = Endpoint::bind(address, limits).await;
-    bound.map_err(|source| Failure::Listen {
+async fn listen(config: &Config) -> Result<Endpoint, Failure> {
+    let bound = Endpoint::bind(ports::doors(config)?, ports::limits(config)).await;
+    bound.map_err(|BindError { address, source }| Failure::Listen {
         service: "mqtt",
         address,
         source,

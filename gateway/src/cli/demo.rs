@@ -146,9 +146,11 @@ impl Demo {
         let clock = Clock::scaled(world.start, self.speed);
         let gateway = Gateway::start(config, clock.clone()).await?;
         let shared = clock.clone();
+        let address = gateway.addresses().mqtt;
+        let address = address.context("the demo's trackers speak no TLS: leave mqtt.listen on")?;
         let fleet = Fleet::start(FleetSpec {
             world: Arc::clone(&world),
-            address: gateway.mqtt_address().to_string(),
+            address: address.to_string(),
             clock: EventClock::new(Arc::new(move || shared.event_now()), self.speed),
             flash: None,
             life: self.seed,

@@ -3,8 +3,10 @@
 //! Results go to standard output, everything said about them to standard error. With `--json` results
 //! are JSON Lines, one flat object a row. Exit codes are those of [`Exit`].
 
+mod ca;
 #[cfg(feature = "demo")]
 mod demo;
+mod device;
 mod format;
 #[cfg(feature = "demo")]
 mod heard;
@@ -79,6 +81,10 @@ enum Command {
     Check(Check),
     /// Write a configuration with every key explained, and a sample plan with fences
     Init(init::Init),
+    /// Make the certificates that a gateway and its trackers trust each other by
+    Ca(ca::Ca),
+    /// Register trackers, and decide who may speak for them
+    Device(device::Device),
     /// Say how the gateway is
     Status(query::Status),
     /// Print what is stated about every event, in order of its last change
@@ -123,6 +129,8 @@ pub fn main() -> ExitCode {
         Command::Demo(asked) => demo::demo(asked, &output),
         Command::Check(asked) => check(&asked, &output),
         Command::Init(asked) => init::init(&asked, &output),
+        Command::Ca(asked) => ca::ca(&asked, &output),
+        Command::Device(asked) => device::device(&asked, &output),
         Command::Status(asked) => query::status(&asked, &output),
         Command::Events(asked) => query::events(&asked, &output),
         Command::Export(asked) => query::export(&asked, &output),

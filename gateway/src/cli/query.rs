@@ -91,6 +91,12 @@ pub(super) enum QueryError {
     NoStore { data: PathBuf },
     #[error("--follow needs a running gateway, and none runs on {}", data.display())]
     NotRunning { data: PathBuf },
+    #[error("make data folder {}", data.display())]
+    Folder {
+        data: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("current folder")]
     CurrentFolder(#[source] io::Error),
     #[error(transparent)]
@@ -104,7 +110,7 @@ pub(super) enum QueryError {
 }
 
 impl QueryError {
-    const fn exit(&self) -> Exit {
+    pub(super) const fn exit(&self) -> Exit {
         match self {
             Self::Configuration(_) | Self::Client(ClientError::Usage { .. }) => Exit::Usage,
             Self::Desk(error) if error.is_usage() => Exit::Usage,
@@ -194,6 +200,12 @@ pub(super) fn ask(
         let data = data.to_owned();
         return Err(QueryError::NotRunning { data });
     }
+    if request.writes() {
+        std::fs::create_dir_all(data.join(STORE_FOLDER)).map_err(|source| QueryError::Folder {
+            data: data.to_owned(),
+            source,
+        })?;
+    }
     let desk = open(&config, data)?;
     output::say(&format!(
         "no gateway runs on {}: using its store",
@@ -210,7 +222,7 @@ pub(super) fn ask(
 }
 
 /// The configuration as far as a question needs it: the machine is not looked at.
-fn configuration(place: &Place) -> Result<Config, QueryError> {
+pub(super) fn configuration(place: &Place) -> Result<Config, QueryError> {
     let path = place.config.as_deref();
     let mut config = match path {
         Some(path) => Config::read_only(path),

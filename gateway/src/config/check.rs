@@ -11,8 +11,8 @@ use super::schema::Section;
 use super::sink::{MqttTarget, SinkKind, Table};
 use super::source::{Source, text_of};
 use super::{
-    Control, Draft, Gateway, Http, Identity, IdentityMode, Mqtt, Passwords, Rules, STORE_FOLDER,
-    Store, StoreEngine,
+    Control, Draft, Gateway, Http, Identity, IdentityMode, Mqtt, MqttTls, Rules, STORE_FOLDER,
+    Store, StoreEngine, TlsFile,
 };
 
 /// Largest plan file: 50,000 shipments of 2 KiB are 100 MB; the largest lists are generated.
@@ -28,11 +28,16 @@ const SOCKET_PATH_MAX_BYTES: usize = 103;
 
 /// Check what must fit together.
 pub(super) fn together(draft: &Draft, source: &mut Source) {
-    if let (Some(mqtt), Some(http)) = (&draft.mqtt, &draft.http) {
-        listeners(mqtt, http, source);
+    if let (Some(mqtt), Some(tls)) = (&draft.mqtt, &draft.mqtt_tls) {
+        if let Some(http) = &draft.http {
+            listeners(mqtt, tls, http, source);
+        }
+        if let Some(identity) = &draft.identity {
+            believed(identity, mqtt, tls, source);
+        }
     }
-    if let (Some(identity), Some(mqtt)) = (&draft.identity, &draft.mqtt) {
-        believed(identity, mqtt, source);
+    if let Some(tls) = &draft.mqtt_tls {
+        tls_files(tls, source);
     }
     if let Some(store) = &draft.store {
         budget(store, source);
@@ -73,15 +78,12 @@ pub(super) fn machine(draft: &Draft, source: &mut Source) {
             }
         }
     }
-    if let Some(Identity {
-        mode: IdentityMode::PasswordFile,
-        password_file: Some(file),
-    }) = &draft.identity
+    // A file that is not named at all is found without the machine.
+    if let Some(tls) = draft.mqtt_tls.as_ref().filter(|tls| tls.is_complete())
+        && let Err(error) = tls.server()
     {
-        let why = Passwords::read(file)
-            .map(drop)
-            .map_err(|error| chain(&error));
-        note(&Identity::SECTION, 0, "password_file", why);
+        let name = error.which().key();
+        note(&MqttTls::SECTION, 0, name, Err(chain(&error)));
     }
     if let Some(path) = draft.rules.as_ref().and_then(|rules| rules.plan.as_ref()) {
         plan(path, source);
@@ -118,29 +120,54 @@ fn plan_fault(path: &Path, fault: PlanFault) -> Fault {
     }
 }
 
-fn listeners(mqtt: &Mqtt, http: &Http, source: &mut Source) {
-    if mqtt.listen == http.listen && mqtt.listen.port() != 0 {
+fn listeners(mqtt: &Mqtt, tls: &MqttTls, http: &Http, source: &mut Source) {
+    let (mqtt, tls) = (mqtt.listen.address(), tls.listen);
+    if mqtt.is_none() && tls.is_none() {
+        let why = "leaves trackers nowhere to connect: set mqtt.tls.listen".to_owned();
+        unusable(source, (&Mqtt::SECTION, 0, "listen"), why);
+    }
+    let fixed = |address: &SocketAddr| address.port() != 0;
+    if tls.filter(fixed).is_some_and(|tls| mqtt == Some(tls)) {
         let why = "is the address of mqtt.listen too".to_owned();
-        unusable(source, (&Http::SECTION, 0, "listen"), why);
+        unusable(source, (&MqttTls::SECTION, 0, "listen"), why);
+    }
+    for (name, other) in [("mqtt.listen", mqtt), ("mqtt.tls.listen", tls)] {
+        if other.filter(fixed) == Some(http.listen) {
+            let why = format!("is the address of {name} too");
+            unusable(source, (&Http::SECTION, 0, "listen"), why);
+        }
     }
 }
 
-fn believed(identity: &Identity, mqtt: &Mqtt, source: &mut Source) {
-    let given = identity.password_file.is_some();
-    match (identity.mode, given) {
-        (IdentityMode::PasswordFile, false) => {
-            let why = "needs identity.password_file".to_owned();
-            unusable(source, (&Identity::SECTION, 0, "mode"), why);
+/// TLS needs all its files, and files need TLS.
+fn tls_files(tls: &MqttTls, source: &mut Source) {
+    let given = [
+        (TlsFile::Certificate, tls.certificate.is_some()),
+        (TlsFile::Key, tls.key_file.is_some()),
+        (TlsFile::ClientCa, tls.client_ca.is_some()),
+    ];
+    if tls.listen.is_some() {
+        for (which, _) in given.iter().filter(|(_, given)| !given) {
+            let why = format!("needs {which}; `supercargo ca init` makes the files");
+            unusable(source, (&MqttTls::SECTION, 0, "listen"), why);
         }
-        (IdentityMode::Open | IdentityMode::Loopback, true) => {
-            let why = format!("is not used by mode {:?}", identity.mode.as_str());
-            unusable(source, (&Identity::SECTION, 0, "password_file"), why);
-        }
-        (IdentityMode::Open, false) if !mqtt.listen.ip().is_loopback() => {
-            let why = "believes anyone who reaches mqtt.listen, which is not a loopback address";
-            warn(source, (&Identity::SECTION, 0, "mode"), why.to_owned());
-        }
-        _ => {}
+    } else if let Some((which, _)) = given.iter().find(|(_, given)| *given) {
+        let why = "is not used: mqtt.tls.listen is not set".to_owned();
+        warn(source, (&MqttTls::SECTION, 0, which.key()), why);
+    }
+}
+
+fn believed(identity: &Identity, mqtt: &Mqtt, tls: &MqttTls, source: &mut Source) {
+    let doors = [
+        ("mqtt.listen", mqtt.listen.address()),
+        ("mqtt.tls.listen", tls.listen),
+    ];
+    let open = doors
+        .iter()
+        .find(|(_, address)| address.is_some_and(|address| !address.ip().is_loopback()));
+    if let (IdentityMode::Open, Some((name, _))) = (identity.mode, open) {
+        let why = format!("believes anyone who reaches {name}, which is not a loopback address");
+        warn(source, (&Identity::SECTION, 0, "mode"), why);
     }
 }
 
@@ -160,7 +187,7 @@ fn sinks(draft: &Draft, source: &mut Source) {
                 }
             }
             SinkKind::Mqtt(target) => {
-                let ours = draft.mqtt.as_ref().map(|mqtt| mqtt.listen);
+                let ours = draft.mqtt.as_ref().and_then(|mqtt| mqtt.listen.address());
                 if ours.is_some_and(|ours| is_at(target, ours)) {
                     let why = "is this gateway's own mqtt.listen".to_owned();
                     unusable(source, (&Table::SECTION, index, "host"), why);

@@ -8,11 +8,11 @@ mod check;
 mod engine;
 mod fault;
 mod manual;
-mod passwords;
 mod path;
 mod schema;
 mod sink;
 mod source;
+mod tls;
 mod value;
 
 use std::net::SocketAddr;
@@ -24,11 +24,11 @@ use chrono_tz::Tz;
 pub use engine::StoreEngine;
 pub use fault::{Fault, Faults, Place, Problem};
 pub use manual::{manual, sample};
-pub use passwords::{Passwords, PasswordsError};
 pub use path::{DataFolder, STORE_FOLDER, SecretFile};
 pub use sink::{MqttTarget, MqttVersion, Sink, SinkKind};
 pub use source::nearest;
-pub use value::{Bytes, Name, TopicName};
+pub use tls::{TlsError, TlsFile};
+pub use value::{Bytes, Listen, Name, TopicName};
 
 use schema::{Section, section};
 use source::Source;
@@ -49,15 +49,15 @@ section! {
 section! {
     /// The MQTT endpoint that trackers connect to.
     pub struct Mqtt = "mqtt" {
-        /// Address and port to listen on; port 0 takes a free one.
-        listen: SocketAddr = "127.0.0.1:1883";
+        /// Address and port to listen on without TLS; port 0 takes a free one. "off" leaves it to `[mqtt.tls]`.
+        listen: Listen = "127.0.0.1:1883";
         /// Most connections at once, one per tracker; one more is closed unread.
         connections_max: u32 = "12000" in "1" to "100000";
         /// Largest packet taken; a batch of 20 readings has 300 B.
         packet_max: Bytes = "16KiB" in "1KiB" to "60KiB";
         /// Most PUBACKs owed to one connection: the bound on what a client may send ahead.
         receive_max: u16 = "32" in "1" to "1024";
-        /// Longest wait for a client to say who it is.
+        /// Longest wait for a client to say who it is, and before that for its TLS handshake.
         connect_timeout: Duration = "5s" in "1s" to "60s";
         /// Longest wait for a client to take what is written to it.
         write_timeout: Duration = "10s" in "1s" to "5min";
@@ -67,6 +67,22 @@ section! {
         session_expiry_max: Duration = "7d" in "0s" to "365d";
         /// How often settings that a tracker has not yet reported are sent to it again.
         settings_resend: Duration = "60s" in "1s" to "1d";
+    }
+}
+
+section! {
+    /// MQTT over TLS 1.2 and 1.3, besides or instead of `mqtt.listen`. `supercargo ca init` makes the files.
+    pub struct MqttTls = "mqtt.tls" {
+        /// Address and port to listen on with TLS; port 0 takes a free one. Needs the three files below.
+        listen: Option<SocketAddr> = unset;
+        /// Certificates of this gateway, PEM: its own first, then any between it and the CA the trackers know.
+        certificate: Option<PathBuf> = unset;
+        /// File with the private key of the first certificate, PEM, not encrypted.
+        key_file: Option<SecretFile> = unset;
+        /// Certificates of the CAs that trackers' certificates come from, PEM.
+        client_ca: Option<PathBuf> = unset;
+        /// Most TLS handshakes under way at once; one more is closed unread.
+        handshakes_max: u32 = "256" in "1" to "100000";
     }
 }
 
@@ -91,24 +107,25 @@ section! {
 }
 
 choice! {
-    /// Which clients are believed to be the tracker they name.
+    /// Which trackers may speak without being registered.
     pub enum IdentityMode {
-        /// Everyone on this machine, nobody else.
+        /// None.
+        Registered = "registered";
+        /// Those on this machine.
         Loopback = "loopback";
-        /// Everyone, from everywhere.
+        /// All, from everywhere.
         Open = "open";
-        /// Those who know the tracker's password.
-        PasswordFile = "password_file";
     }
 }
 
 section! {
-    /// Who may speak for a tracker.
+    /// Who may speak for a tracker. One that is registered (`supercargo device add`) always proves itself by its
+    /// certificate or secret; a secret is taken by TLS only, except from this machine.
     pub struct Identity = "identity" {
-        /// Which clients are believed: those on this machine, everyone, or those with a password.
+        /// Trackers that may speak without being registered: none, those on this machine, or everyone.
         mode: IdentityMode = "loopback";
-        /// Passwords of the trackers, one `DEVICE:PASSWORD` a line; needed by mode password_file.
-        password_file: Option<SecretFile> = unset;
+        /// Folder made by `supercargo ca init`, by which `supercargo device add` signs; the gateway does not read it.
+        ca: Option<PathBuf> = unset;
     }
 }
 
@@ -187,6 +204,7 @@ section! {
 const SECTIONS: &[&Section] = &[
     &Gateway::SECTION,
     &Mqtt::SECTION,
+    &MqttTls::SECTION,
     &Http::SECTION,
     &Control::SECTION,
     &Identity::SECTION,
@@ -204,6 +222,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// `[mqtt]`.
     pub mqtt: Mqtt,
+    /// `[mqtt.tls]`.
+    pub mqtt_tls: MqttTls,
     /// `[http]`.
     pub http: Http,
     /// `[control]`.
@@ -289,6 +309,7 @@ impl Config {
 struct Draft {
     gateway: Option<Gateway>,
     mqtt: Option<Mqtt>,
+    mqtt_tls: Option<MqttTls>,
     http: Option<Http>,
     control: Option<Control>,
     identity: Option<Identity>,
@@ -305,6 +326,7 @@ impl Draft {
         Self {
             gateway: Gateway::read(source, 0),
             mqtt: Mqtt::read(source, 0),
+            mqtt_tls: MqttTls::read(source, 0),
             http: Http::read(source, 0),
             control: Control::read(source, 0),
             identity: Identity::read(source, 0),
@@ -320,6 +342,7 @@ impl Draft {
         Some(Config {
             gateway: self.gateway?,
             mqtt: self.mqtt?,
+            mqtt_tls: self.mqtt_tls?,
             http: self.http?,
             control: self.control?,
             identity: self.identity?,

@@ -35,7 +35,7 @@ prot = 1
     let expected = [
         r#"depot.toml:3:6: gateway.id = "depot 7": not allowed; allowed: 1 to 64 of A-Z a-z 0-9 _ -"#,
         r#"depot.toml:4:13: gateway.time_zone = "Europe/Berlni": not allowed; allowed: a zone of the IANA time zone database, such as "Europe/Berlin"; did you mean "Europe/Berlin"?"#,
-        r#"depot.toml:6:10: mqtt.listen = 1883: not allowed; allowed: an IP address and port, such as "127.0.0.1:1883" or "[::]:1883"; did you mean "127.0.0.1:1883"?"#,
+        r#"depot.toml:6:10: mqtt.listen = 1883: not allowed; allowed: an IP address and port, such as "127.0.0.1:1883" or "[::]:1883", or "off"; did you mean "127.0.0.1:1883"?"#,
         r#"depot.toml:7:18: mqtt.keep_alive_max = 90: not allowed; allowed: a duration with a unit (ms, s, min, h, d), such as "90s", "10s" to "18h"; did you mean "90s"?"#,
         r#"depot.toml:8:14: mqtt.packet_max = "1MiB": not allowed; allowed: a size with a unit (B, KiB, MiB, GiB, TiB), such as "64KiB", "1KiB" to "60KiB""#,
         "depot.toml:9:1: mqtt.conections_max = 10: unknown key; did you mean mqtt.connections_max?",
@@ -193,4 +193,86 @@ fn an_engine_that_did_not_make_the_store_is_refused_naming_the_one_that_did() {
         .unwrap_err()
         .to_string();
     assert!(faults.contains("one of \"sled\" \"redb\""), "{faults}");
+}
+
+#[test]
+fn tls_needs_all_its_files_and_one_listener_is_needed_at_least() {
+    let found = faults("[mqtt]\nlisten = \"off\"\n", &[]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("leaves trackers nowhere to connect"));
+
+    let text = "[mqtt.tls]\nlisten = \"[::]:8883\"\ncertificate = \"server.pem\"\n";
+    let found = faults(text, &[]);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    for (fault, key) in found.iter().zip(["key_file", "client_ca"]) {
+        let why =
+            format!("mqtt.tls.listen = \"[::]:8883\": needs mqtt.tls.{key}; `supercargo ca init`");
+        assert!(fault.contains(&why), "{fault}");
+    }
+
+    let whole = format!("{text}key_file = \"server-key.pem\"\nclient_ca = \"ca.pem\"\n");
+    let sets = ["mqtt.listen=off".to_owned()];
+    let config = Config::parse(Path::new("/depot/c.toml"), &whole, &sets).unwrap();
+    assert_eq!(config.mqtt.listen, Listen::Off);
+    assert_eq!(config.mqtt_tls.client_ca, Some("/depot/ca.pem".into()));
+    let found = faults(&whole, &["mqtt.listen=[::]:8883"]);
+    assert!(
+        found[0].contains("is the address of mqtt.listen too"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_tls_file_that_cannot_be_used_is_named_with_what_belongs_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "c.toml",
+        "[mqtt.tls]\nlisten = \"[::]:0\"\ncertificate = \"server.pem\"\n\
+         key_file = \"key.pem\"\nclient_ca = \"ca.pem\"\n",
+    );
+    let fault = || {
+        let data = format!("gateway.data={}", folder.path().join("data").display());
+        let loaded = Config::load(Some(&folder.path().join("c.toml")), &[data]);
+        let faults = loaded.unwrap_err().0;
+        assert_eq!(faults.len(), 1, "{faults:#?}");
+        faults[0].to_string()
+    };
+    let missing = fault();
+    assert!(
+        missing.contains("c.toml:3:15: mqtt.tls.certificate = \"server.pem\""),
+        "{missing}"
+    );
+    assert!(missing.contains("No such file"), "{missing}");
+
+    write("server.pem", "no PEM at all");
+    let empty = fault();
+    assert!(
+        empty.contains("server.pem holds no certificate; allowed: PEM certificates"),
+        "{empty}"
+    );
+
+    let (ca, [(_, ca_text), _]) =
+        crate::pki::Authority::found(Duration::from_secs(86_400 * 9)).unwrap();
+    let names = ["localhost".to_owned()];
+    let issue = || ca.server(&names, Duration::from_secs(86_400 * 2)).unwrap();
+    let (one, other) = (issue(), issue());
+    write("ca.pem", &ca_text);
+    write("server.pem", &one.certificate);
+    write("key.pem", &other.key);
+    let swapped = fault();
+    assert!(swapped.contains("mqtt.tls.key_file"), "{swapped}");
+    assert!(
+        !swapped.contains("PRIVATE KEY"),
+        "a key is never repeated: {swapped}"
+    );
+
+    write("key.pem", &one.key);
+    write("ca.pem", &one.key);
+    let no_ca = fault();
+    assert!(no_ca.contains("mqtt.tls.client_ca"), "{no_ca}");
+    assert!(
+        no_ca.contains("holds no certificate; allowed: PEM certificates of CAs"),
+        "{no_ca}"
+    );
 }

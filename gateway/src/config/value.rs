@@ -279,6 +279,42 @@ impl Setting for SocketAddr {
     }
 }
 
+/// Where to listen, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl Listen {
+    /// The address, if there is one.
+    #[must_use]
+    pub const fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
+impl Setting for Listen {
+    const FORM: &'static str =
+        "an IP address and port, such as \"127.0.0.1:1883\" or \"[::]:1883\", or \"off\"";
+
+    fn read(literal: &Literal) -> Option<Self> {
+        match text(literal)? {
+            "off" => Some(Self::Off),
+            text => text.parse().ok().map(Self::At),
+        }
+    }
+
+    fn guess(literal: &Literal) -> Option<String> {
+        SocketAddr::guess(literal)
+    }
+}
+
 impl Setting for Tz {
     const FORM: &'static str = "a zone of the IANA time zone database, such as \"Europe/Berlin\"";
 

@@ -16,6 +16,7 @@ use super::{Request, episode, export, settings, shortfall};
 use crate::clock::monotonic;
 use crate::config::STORE_FOLDER;
 use crate::fold::posted::Posted;
+use crate::mqtt::endpoint::Handle;
 use crate::store::settings::WANTED_MAX_DEVICES;
 use crate::store::{Store, StoreError, history, outbox, view};
 
@@ -64,6 +65,8 @@ pub struct Running {
     pub posted: watch::Receiver<u64>,
     /// Tells the connection of a device that its settings have changed; whether there is one.
     pub settings_changed: SettingsChanged,
+    /// The connections of the devices.
+    pub endpoint: Handle,
 }
 
 /// Why a request is not answered.
@@ -108,6 +111,14 @@ pub enum DeskError {
         "the device says that it has the last version there is in force, so nothing newer can be sent; reset its settings"
     )]
     VersionsUsedUp,
+    /// A device is not as the request takes it to be.
+    #[error("device {device} {why}")]
+    Registration {
+        /// Which, as asked.
+        device: String,
+        /// What is the matter, and what to do.
+        why: String,
+    },
     /// A backup goes to a place every process means alike.
     #[error("backup: path {path} is not absolute")]
     Relative {
@@ -119,7 +130,10 @@ pub enum DeskError {
 impl DeskError {
     /// Whether the request was wrong, and not the machine.
     pub(crate) const fn is_usage(&self) -> bool {
-        matches!(self, Self::Device(_) | Self::Settings { .. })
+        matches!(
+            self,
+            Self::Device(_) | Self::Registration { .. } | Self::Settings { .. }
+        )
     }
 }
 
@@ -145,6 +159,13 @@ impl Desk {
             Request::ShowSettings { device } => self.show_settings(device.as_deref(), emit),
             Request::SetSettings { device, changes } => self.set_settings(device, changes, emit),
             Request::ClearSettings { device } => self.clear_settings(device, emit),
+            Request::Devices { only } => self.identities(only.as_deref(), emit),
+            Request::DeviceRegister {
+                device,
+                proof,
+                rotate,
+            } => self.register(device, proof, *rotate, emit),
+            Request::DeviceRevoke { device } => self.revoke(device, emit),
         }
     }
 

@@ -17,6 +17,7 @@ mod client;
 mod desk;
 mod episode;
 mod export;
+mod identity;
 mod row;
 mod sample;
 #[cfg(unix)]
@@ -38,6 +39,8 @@ pub use episode::COLUMNS as EVENT_COLUMNS;
 pub use row::Row;
 pub use sample::COLUMNS as READING_COLUMNS;
 pub use server::{Server, bind};
+
+use crate::store::identity::Proof;
 
 /// Longest request, in bytes: a path has at most 4096, escaped at most six times as many.
 const REQUEST_MAX_BYTES: u64 = 32 * 1024;
@@ -92,6 +95,36 @@ pub enum Request {
         /// Which.
         device: String,
     },
+    /// Every registered device.
+    Devices {
+        /// Only this one.
+        only: Option<String>,
+    },
+    /// Register a device, or give it another proof.
+    DeviceRegister {
+        /// Its id.
+        device: String,
+        /// What it proves itself by.
+        proof: Proof,
+        /// Whether it is registered and gets another proof.
+        rotate: bool,
+    },
+    /// Believe a device no longer.
+    DeviceRevoke {
+        /// Its id.
+        device: String,
+    },
+}
+
+impl Request {
+    /// Whether it changes the store. Such a request may come before a gateway has ever run.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        matches!(
+            self,
+            Self::DeviceRegister { .. } | Self::DeviceRevoke { .. }
+        )
+    }
 }
 
 #[cfg(test)]

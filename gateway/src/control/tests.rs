@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::desk::Running;
 use super::*;
 use crate::config::Control;
+use crate::mqtt::endpoint::Handle;
 use crate::store::content::Content;
 use crate::store::device::{self, Lost};
 use crate::store::history::{self, Known};
@@ -125,6 +126,7 @@ fn running() -> (Running, watch::Sender<u64>) {
         facts,
         posted,
         settings_changed: Arc::new(|_| false),
+        endpoint: Handle::default(),
     };
     (running, sender)
 }

@@ -134,7 +134,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             self.heard = Instant::now();
         }
         match event {
-            Event::Replaced => return Err(Ending::Replaced),
+            Event::Replaced => return Err(self.dismissal()),
             Event::JournalGone => return Err(Ending::Stopped),
             Event::Stop => self.start_draining(),
             Event::Room(permit) => {
@@ -175,6 +175,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
     }
 
+    /// How a connection ends that must make way.
+    fn dismissal(&self) -> Ending {
+        if !self.lease.expelled() {
+            return Ending::Replaced;
+        }
+        let detail = "the device was revoked, or its credential replaced";
+        Fault::new(RefusalReason::Revoked, detail).into()
+    }
+
     fn reads(&self) -> bool {
         self.drain_until.is_none() && self.session.takes_input()
     }
@@ -203,7 +212,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         let written = tokio::select! {
             biased;
             written = timeout(self.shared.limits.write_timeout, write) => written,
-            () = self.lease.replaced() => return Err(Ending::Replaced),
+            () = self.lease.replaced() => return Err(self.dismissal()),
         };
         match written {
             Ok(Ok(())) => Ok(()),

@@ -1,35 +1,60 @@
-//! The listener: connections in, each in its own task, bounded in number, stopped in order.
+//! The listeners: connections in, each in its own task, bounded in number, stopped in order.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use protocol::key::DeviceId;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, stop};
 use super::frame::Frames;
 use super::handshake::handshake;
+use super::identity::Link;
 use super::limit::{ACCEPT_BACKOFF, Limits};
 use super::parting::turn_away;
 use super::port::{Ports, Shared};
 use super::refusal::{Fault, RefusalReason};
 use super::registry::Registry;
+use super::tls::secure;
 
-/// A bound listener.
+/// Where to listen. Neither is as good as an endpoint that nobody reaches.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    /// MQTT over TCP; port 0 takes a free one.
+    pub plain: Option<SocketAddr>,
+    /// MQTT over TLS, and with what; port 0 takes a free one.
+    pub tls: Option<(SocketAddr, Arc<ServerConfig>)>,
+}
+
+/// Why an endpoint could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("mqtt cannot listen on {address}")]
+pub struct BindError {
+    /// Where.
+    pub address: SocketAddr,
+    /// Why not.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Bound listeners.
 #[derive(Debug)]
 pub struct Endpoint {
-    listener: TcpListener,
+    listeners: Listeners,
     limits: Limits,
     registry: Arc<Registry>,
 }
 
 /// Reaches into a running endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Handle {
     registry: Arc<Registry>,
 }
@@ -41,34 +66,54 @@ impl Handle {
         self.registry.count()
     }
 
+    /// Whether a device has a connection, or a will whose delay runs.
+    #[must_use]
+    pub fn is_connected(&self, device: &DeviceId) -> bool {
+        self.registry.holds(device)
+    }
+
     /// The settings wanted of a device have changed: send them, if it is connected and listens. Whether it
     /// is connected.
     #[must_use]
     pub fn settings_changed(&self, device: &DeviceId) -> bool {
         self.registry.settings_changed(device)
     }
+
+    /// What a device proved itself by is no longer good: end its connection, if it has one, at once.
+    pub fn expel(&self, device: &DeviceId) {
+        self.registry.expel(device);
+    }
 }
 
 impl Endpoint {
-    /// Bind the listener; port 0 takes a free one.
+    /// Bind the listeners.
     ///
     /// # Errors
-    /// When the address cannot be bound.
-    pub async fn bind(address: impl ToSocketAddrs, limits: Limits) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    /// When an address cannot be bound.
+    pub async fn bind(doors: Doors, limits: Limits) -> Result<Self, BindError> {
         Ok(Self {
-            listener,
+            listeners: Listeners::bind(doors).await?,
             limits,
             registry: Arc::default(),
         })
     }
 
-    /// Where it listens.
+    /// Where it listens without TLS.
     ///
     /// # Errors
     /// When the system does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn plain_addr(&self) -> io::Result<Option<SocketAddr>> {
+        let plain = self.listeners.plain.as_ref();
+        plain.map(TcpListener::local_addr).transpose()
+    }
+
+    /// Where it listens with TLS.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn tls_addr(&self) -> io::Result<Option<SocketAddr>> {
+        let tls = self.listeners.tls.as_ref();
+        tls.map(|(listener, _)| listener.local_addr()).transpose()
     }
 
     /// A handle that stays good while the endpoint runs.
@@ -82,9 +127,11 @@ impl Endpoint {
     /// Serve until `shutdown`, then stop in order: no new connection, no further packet, owed PUBACKs for
     /// at most [`Limits::drain_timeout`], goodbye.
     pub async fn run(self, ports: Ports, shutdown: impl Future<Output = ()>) {
-        let connections_max = self.limits.connections_max;
-        let slots = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
-        let shared = Arc::new(Shared::new(self.limits, ports, self.registry));
+        let host = Host {
+            slots: slots(self.limits.connections_max),
+            handshakes: slots(self.limits.handshakes_max),
+            shared: Arc::new(Shared::new(self.limits, ports, self.registry)),
+        };
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
@@ -96,25 +143,13 @@ impl Endpoint {
                     report(ended);
                     continue;
                 }
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listeners.accept() => accepted,
             };
-            let Some((stream, peer)) = usable(accepted).await else {
-                continue;
-            };
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                let detail = format!("{connections_max} connections are open already");
-                let fault = Fault::new(RefusalReason::ConnectionsFull, detail);
-                fault.report(None, peer, &shared.ports.on_refusal);
-                continue;
-            };
-            let shared = Arc::clone(&shared);
-            let stopping = stopping.clone();
-            connections.spawn(async move {
-                serve(stream, peer, &shared, stopping).await;
-                drop(slot);
-            });
+            if let Some(caller) = usable(accepted).await {
+                host.receive(caller, &mut connections, &stopping);
+            }
         }
-        drop(self.listener);
+        drop(self.listeners);
         stop.send_replace(true);
         while let Some(ended) = connections.join_next().await {
             report(ended);
@@ -122,10 +157,141 @@ impl Endpoint {
     }
 }
 
+fn slots(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))
+}
+
+#[derive(Debug)]
+struct Listeners {
+    plain: Option<TcpListener>,
+    tls: Option<(TcpListener, Acceptor)>,
+}
+
+/// Someone at one of the doors.
+struct Caller {
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Acceptor>,
+}
+
+/// Goes through the TLS handshake with a client.
+#[derive(Clone)]
+struct Acceptor(TlsAcceptor);
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Acceptor")
+    }
+}
+
+impl Listeners {
+    async fn bind(doors: Doors) -> Result<Self, BindError> {
+        let listen = async |address: SocketAddr| {
+            let bound = TcpListener::bind(address).await;
+            bound.map_err(|source| BindError { address, source })
+        };
+        let plain = match doors.plain {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let tls = match doors.tls {
+            Some((address, config)) => Some((listen(address).await?, Acceptor(config.into()))),
+            None => None,
+        };
+        Ok(Self { plain, tls })
+    }
+
+    async fn accept(&self) -> io::Result<Caller> {
+        let (secured, acceptor) = self.tls.as_ref().map(|(at, tls)| (at, tls.clone())).unzip();
+        let ((stream, peer), tls) = tokio::select! {
+            accepted = accept_at(self.plain.as_ref()) => (accepted?, None),
+            accepted = accept_at(secured) => (accepted?, acceptor),
+        };
+        Ok(Caller { stream, peer, tls })
+    }
+}
+
+/// The next one at a door; never anyone where there is no door.
+async fn accept_at(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What all doors share.
+struct Host {
+    slots: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+impl Host {
+    /// Serve a caller in a task of its own, if there is room.
+    fn receive(
+        &self,
+        caller: Caller,
+        connections: &mut JoinSet<()>,
+        stopping: &watch::Receiver<bool>,
+    ) {
+        let Caller { stream, peer, tls } = caller;
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            let most = self.shared.limits.connections_max;
+            return self.refuse(peer, RefusalReason::ConnectionsFull, most, "connections");
+        };
+        let shared = Arc::clone(&self.shared);
+        let stopping = stopping.clone();
+        let Some(Acceptor(acceptor)) = tls else {
+            connections.spawn(async move {
+                serve(stream, peer, &Link::Plain, &shared, stopping).await;
+                drop(slot);
+            });
+            return;
+        };
+        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            let most = self.shared.limits.handshakes_max;
+            return self.refuse(peer, RefusalReason::HandshakesFull, most, "handshakes");
+        };
+        connections.spawn(async move {
+            serve_secured(stream, peer, &acceptor, handshake, &shared, stopping).await;
+            drop(slot);
+        });
+    }
+
+    /// Close a connection unread.
+    fn refuse(&self, peer: SocketAddr, reason: RefusalReason, most: usize, of: &str) {
+        let detail = format!("{most} {of} are open already");
+        Fault::new(reason, detail).report(None, peer, &self.shared.ports.on_refusal);
+    }
+}
+
+/// Serve one client over TLS until it is gone.
+async fn serve_secured(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: &TlsAcceptor,
+    handshake: OwnedSemaphorePermit,
+    shared: &Shared,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let secured = tokio::select! {
+        biased;
+        () = stop(&mut stopping) => return,
+        // On the heap while it lasts: the connection's task should not be larger all its life for it.
+        secured = Box::pin(secure(stream, peer, acceptor, &shared.limits)) => secured,
+    };
+    drop(handshake);
+    match secured {
+        Ok((stream, link)) => serve(stream, peer, &link, shared, stopping).await,
+        Err(fault) => fault.report(None, peer, &shared.ports.on_refusal),
+    }
+}
+
 /// Serve one client until it is gone.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     peer: SocketAddr,
+    link: &Link,
     shared: &Shared,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -133,7 +299,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let outcome = tokio::select! {
         biased;
         () = stop(&mut stopping) => return,
-        outcome = handshake(&mut stream, &mut frames, peer, shared) => outcome,
+        outcome = handshake(&mut stream, &mut frames, peer, link, shared) => outcome,
     };
     match outcome {
         Ok(admitted) => {
@@ -148,13 +314,13 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// An accepted stream that sends small packets at once; a pause when there is none to have.
-async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
+async fn usable(accepted: io::Result<Caller>) -> Option<Caller> {
     match accepted {
-        Ok((stream, peer)) => {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%peer, "mqtt: no TCP_NODELAY: {error}");
+        Ok(caller) => {
+            if let Err(error) = caller.stream.set_nodelay(true) {
+                tracing::debug!(peer = %caller.peer, "mqtt: no TCP_NODELAY: {error}");
             }
-            Some((stream, peer))
+            Some(caller)
         }
         Err(error) => {
             tracing::warn!("mqtt: cannot accept: {error}");

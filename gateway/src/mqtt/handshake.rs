@@ -16,7 +16,7 @@ use crate::clock::wall_utc;
 use crate::receipt::Publication;
 
 use super::frame::{Frame, Frames};
-use super::identity::{self, Claim};
+use super::identity::{self, Claim, Link};
 use super::packet::{self, Connect, Version};
 use super::persistence::{SessionFuture, SessionRecord, SessionStoreError, Subscriptions};
 use super::port::Shared;
@@ -80,6 +80,7 @@ pub(crate) async fn handshake<S: AsyncRead + Unpin>(
     stream: &mut S,
     frames: &mut Frames,
     peer: SocketAddr,
+    link: &Link,
     shared: &Shared,
 ) -> Result<Admitted, Option<Rejected>> {
     let frame = match timeout(shared.limits.connect_timeout, first_frame(stream, frames)).await {
@@ -100,7 +101,7 @@ pub(crate) async fn handshake<S: AsyncRead + Unpin>(
     let version = connect.version;
     let device = identity::device(&connect.client_id)
         .map_err(|fault| Some(Rejected::told(fault, version, None)))?;
-    admit(connect, &device, peer, shared)
+    admit(connect, &device, peer, link, shared)
         .await
         .map_err(|fault| Some(Rejected::told(fault, version, Some(device))))
 }
@@ -142,9 +143,10 @@ async fn admit(
     connect: Connect,
     device: &DeviceId,
     peer: SocketAddr,
+    link: &Link,
     shared: &Shared,
 ) -> Result<Admitted, Fault> {
-    believe(&connect, device, peer, shared)?;
+    believe(&connect, device, peer, link, shared)?;
     let will = testament(&connect, device, shared)?;
     let claim = shared.registry.claim(device, connect.clean_start);
     let lease = timeout(shared.limits.connect_timeout, claim)
@@ -155,6 +157,8 @@ async fn admit(
                 "the connection before did not end in time",
             )
         })?;
+    // Again: a revocation that came before the lease found no connection to end.
+    believe(&connect, device, peer, link, shared)?;
     let expiry_seconds = connect
         .expiry_seconds
         .min(shared.limits.session_expiry_seconds_max);
@@ -191,6 +195,7 @@ fn believe(
     connect: &Connect,
     device: &DeviceId,
     peer: SocketAddr,
+    link: &Link,
     shared: &Shared,
 ) -> Result<(), Fault> {
     if connect.authentication_method {
@@ -203,14 +208,9 @@ fn believe(
         username,
         password: connect.password.as_deref(),
         peer,
+        link,
     };
-    if shared.ports.identity.admits(&claim) {
-        return Ok(());
-    }
-    Err(Fault::new(
-        RefusalReason::Credentials,
-        "the credentials are not accepted",
-    ))
+    shared.ports.identity.judge(&claim).map_err(Fault::from)
 }
 
 /// The will, if it is one the device could publish itself on its status topic.

@@ -1,15 +1,18 @@
 //! Who a client is, and what it may touch: the client id is the device id, and a device touches only its
 //! own topics.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::SocketAddr;
 
 use protocol::key::DeviceId;
 use protocol::topic::{Channel, Topic};
 
 use super::refusal::{Fault, RefusalReason, quote};
+use crate::pki::certificate::ClientCertificate;
 
-/// What a client claims in CONNECT.
-#[derive(Clone, Copy, Debug)]
+/// What a client claims in CONNECT, and what is known of the way it came.
+#[derive(Clone, Copy)]
 pub struct Claim<'a> {
     /// Its client id.
     pub device: &'a DeviceId,
@@ -19,37 +22,76 @@ pub struct Claim<'a> {
     pub password: Option<&'a [u8]>,
     /// Where it connects from.
     pub peer: SocketAddr,
+    /// What it speaks through.
+    pub link: &'a Link,
 }
 
-/// Decides whether a claim is believed. It must not block; secrets are compared in constant time.
+impl Claim<'_> {
+    /// Whether it comes from this machine.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        self.peer.ip().to_canonical().is_loopback()
+    }
+}
+
+impl fmt::Debug for Claim<'_> {
+    /// Without the password: what is formatted ends in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim")
+            .field("device", &self.device)
+            .field("username", &self.username)
+            .field("password", &self.password.map(<[u8]>::len))
+            .field("peer", &self.peer)
+            .field("link", &self.link)
+            .finish()
+    }
+}
+
+/// What a client speaks through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// TCP: others on the way can read along.
+    Plain,
+    /// TLS, with the certificate that the client proved to own, if it showed one.
+    Tls(Option<Box<ClientCertificate>>),
+}
+
+/// Why a claim is not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distrust {
+    /// For the counter and the code.
+    pub reason: RefusalReason,
+    /// For people.
+    pub detail: Cow<'static, str>,
+}
+
+impl Distrust {
+    /// A claim that is not believed for `reason`.
+    pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        Self { reason, detail }
+    }
+}
+
+impl From<Distrust> for Fault {
+    fn from(distrust: Distrust) -> Self {
+        Self::new(distrust.reason, distrust.detail)
+    }
+}
+
+/// Decides whether a claim is believed. It may read the store and must not wait for anything else; secrets are
+/// compared in constant time.
 pub trait Authenticate: Send + Sync {
     /// Whether the client is who it says.
-    fn admits(&self, claim: &Claim<'_>) -> bool;
+    ///
+    /// # Errors
+    /// Why not.
+    fn judge(&self, claim: &Claim<'_>) -> Result<(), Distrust>;
 }
 
-impl<F: Fn(&Claim<'_>) -> bool + Send + Sync> Authenticate for F {
-    fn admits(&self, claim: &Claim<'_>) -> bool {
+impl<F: Fn(&Claim<'_>) -> Result<(), Distrust> + Send + Sync> Authenticate for F {
+    fn judge(&self, claim: &Claim<'_>) -> Result<(), Distrust> {
         self(claim)
-    }
-}
-
-/// Believes everyone on the machine itself, nobody else.
-#[derive(Clone, Copy, Debug)]
-pub struct LoopbackOnly;
-
-impl Authenticate for LoopbackOnly {
-    fn admits(&self, claim: &Claim<'_>) -> bool {
-        claim.peer.ip().to_canonical().is_loopback()
-    }
-}
-
-/// Believes everyone, wherever they come from: only when the configuration forces it.
-#[derive(Clone, Copy, Debug)]
-pub struct Anonymous;
-
-impl Authenticate for Anonymous {
-    fn admits(&self, _: &Claim<'_>) -> bool {
-        true
     }
 }
 
@@ -137,16 +179,18 @@ mod tests {
     #[test]
     fn loopback_is_recognised_in_both_families_and_mapped() {
         let device = device("t").unwrap();
-        let admits = |peer: &str| {
-            let peer = peer.parse().unwrap();
-            LoopbackOnly.admits(&Claim {
+        let is_local = |peer: &str| {
+            let claim = Claim {
                 device: &device,
                 username: None,
-                password: None,
-                peer,
-            })
+                password: Some(b"hidden"),
+                peer: peer.parse().unwrap(),
+                link: &Link::Plain,
+            };
+            assert!(!format!("{claim:?}").contains("hidden"));
+            claim.is_local()
         };
-        assert!(admits("127.0.0.9:1") && admits("[::1]:1") && admits("[::ffff:127.0.0.1]:1"));
-        assert!(!admits("192.0.2.1:1") && !admits("[2001:db8::1]:1"));
+        assert!(is_local("127.0.0.9:1") && is_local("[::1]:1") && is_local("[::ffff:127.0.0.1]:1"));
+        assert!(!is_local("192.0.2.1:1") && !is_local("[2001:db8::1]:1"));
     }
 }

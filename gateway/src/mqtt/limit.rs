@@ -14,9 +14,12 @@ pub struct Limits {
     pub packet_bytes_max: NonZeroU32,
     /// Largest CONNECT, in bytes: client id, user name, password and will of a tracker take less than 400 B.
     pub connect_bytes_max: NonZeroU32,
-    /// From the accepted connection to a whole CONNECT, and again from there to CONNACK. A tracker on a bad
-    /// cell link needs one round trip of at most 2 s.
+    /// From the accepted connection to a whole CONNECT, and again from there to CONNACK; before them as long for
+    /// the TLS handshake. A tracker on a bad cell link needs one round trip of at most 2 s, TLS two.
     pub connect_timeout: Duration,
+    /// TLS handshakes under way at once; one more is closed unread. Each takes about 1 ms of a core and 40 KiB,
+    /// so this many are done within the second, and a flood of half-open ones holds 10 MiB.
+    pub handshakes_max: usize,
     /// PUBACKs owed to one connection. MQTT 5: announced as Receive Maximum, one more is an error. 3.1.1:
     /// reading stops. 8 is what a tracker keeps in flight, 10 what is benchmarked.
     pub receive_maximum: NonZeroU16,
@@ -50,6 +53,7 @@ impl Default for Limits {
             packet_bytes_max: nonzero(16 * 1024),
             connect_bytes_max: nonzero(1_024),
             connect_timeout: Duration::from_secs(5),
+            handshakes_max: 256,
             receive_maximum: nonzero_short(32),
             held_bytes_max: 64 * 1024 * 1024,
             keep_alive_seconds_max: nonzero_short(3_600),
@@ -66,6 +70,9 @@ impl Default for Limits {
 /// First room for received bytes, in bytes: a window of ten small readings. Room grows with bytes that came,
 /// never with bytes that were promised.
 pub(crate) const READ_CHUNK_BYTES: usize = 4 * 1024;
+
+/// Bytes read from a client until its TLS handshake is done: a chain of four P-256 certificates has 4 KiB.
+pub(crate) const TLS_HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a closed connection is drained so that the client sees why before the reset.
 pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! The MQTT endpoint: MQTT 5 and 3.1.1 for devices, without a broker behind it.
 //!
 //! ```text
-//! listener -> handshake (size, time, identity, takeover, stored session) -> connection
+//! listener -> TLS (mqtt.tls) -> handshake (size, time, identity, takeover, stored session) -> connection
 //!   bytes -> frame -> packet -> session -> Publication { due } -> ingest
 //!   PUBACK <- in order <- session <- packet id <- receipt released by the store
 //! ```
@@ -12,6 +12,7 @@
 
 pub mod downlink;
 pub mod endpoint;
+pub mod guard;
 pub mod identity;
 pub mod limit;
 pub mod persistence;
@@ -27,6 +28,7 @@ mod registry;
 mod reply;
 mod session;
 mod shelf;
+mod tls;
 
 #[cfg(test)]
 mod tests;

@@ -42,8 +42,7 @@ pub(crate) enum Incoming {
     StrayPuback,
 }
 
-/// CONNECT.
-#[derive(Debug)]
+/// CONNECT. Not to be formatted: it holds the client's secret.
 pub(crate) struct Connect {
     pub(crate) version: Version,
     pub(crate) client_id: String,

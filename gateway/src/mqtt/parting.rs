@@ -18,10 +18,13 @@ use super::refusal::{Fault, RefusalReason};
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Say why, leave the session in order, and speak the will.
     pub(super) async fn part(mut self, ending: Ending) {
-        let wills = !matches!(
-            &ending,
-            Ending::Left(Disconnect { normal: true, .. }) | Ending::Stopped
-        );
+        // Nothing more is taken from a device that may no longer speak, its will included.
+        let expelled = self.lease.expelled();
+        let wills = !expelled
+            && !matches!(
+                &ending,
+                Ending::Left(Disconnect { normal: true, .. }) | Ending::Stopped
+            );
         let replaced = matches!(ending, Ending::Replaced);
         let refused = matches!(ending, Ending::Refused(_));
         self.clear_shelf();
@@ -30,7 +33,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let _ = timeout(LINGER_TIMEOUT, self.stream.write_all_buf(out)).await;
         if refused {
             tokio::select! {
-                () = self.lease.replaced() => {}
+                () = self.lease.replaced(), if !expelled => {}
                 () = linger(&mut self.stream) => {}
             }
         } else {

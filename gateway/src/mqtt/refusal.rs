@@ -21,7 +21,9 @@ impl RefusalReason {
             Self::PacketTooLarge => Code::PacketTooLarge,
             Self::KeepAlive => Code::KeepAliveTimeout,
             Self::ReceiveMaximum => Code::ReceiveMaximumExceeded,
-            Self::ForeignTopic | Self::Credentials | Self::ClientId => Code::NotAuthorized,
+            Self::ForeignTopic | Self::Credentials | Self::ClientId | Self::Revoked => {
+                Code::NotAuthorized
+            }
             Self::UnknownTopic => Code::TopicNameInvalid,
             Self::UnknownFilter => Code::TopicFilterInvalid,
             Self::QosTwo => Code::QoSNotSupported,
@@ -47,7 +49,9 @@ impl RefusalReason {
             Self::ClientId => Code::ClientIdentifierNotValid,
             Self::Credentials => Code::BadUserNameOrPassword,
             Self::AuthenticationMethod => Code::BadAuthMethod,
-            Self::ForeignTopic => Code::NotAuthorized,
+            Self::ForeignTopic | Self::CertificateName | Self::PlaintextSecret | Self::Revoked => {
+                Code::NotAuthorized
+            }
             Self::UnknownTopic => Code::TopicNameInvalid,
             Self::QosTwo => Code::QoSNotSupported,
             Self::Retain => Code::RetainNotSupported,
@@ -65,9 +69,13 @@ impl RefusalReason {
             Self::Version => Some(Code::UnacceptableProtocolVersion),
             Self::ClientId => Some(Code::IdentifierRejected),
             Self::Credentials => Some(Code::BadUserNameOrPassword),
-            Self::ForeignTopic | Self::UnknownTopic | Self::QosTwo | Self::Retain => {
-                Some(Code::NotAuthorized)
-            }
+            Self::ForeignTopic
+            | Self::CertificateName
+            | Self::PlaintextSecret
+            | Self::Revoked
+            | Self::UnknownTopic
+            | Self::QosTwo
+            | Self::Retain => Some(Code::NotAuthorized),
             Self::SessionStore | Self::SessionsFull | Self::Takeover => {
                 Some(Code::ServerUnavailable)
             }
@@ -123,6 +131,14 @@ impl Fault {
     pub(crate) fn about(mut self, topic: &str) -> Self {
         self.topic = Some(quote(topic));
         self
+    }
+
+    /// What the client is told. Which of a device's credentials is wrong is for our people only.
+    pub(crate) fn told(&self) -> &str {
+        match self.reason {
+            RefusalReason::Credentials => "the credentials are not accepted",
+            _ => &self.detail,
+        }
     }
 
     /// Hand it on, with whose it is.

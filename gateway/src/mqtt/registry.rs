@@ -25,6 +25,8 @@ struct Signals {
     replaced: Notify,
     /// Whether the replacement starts clean, which ends the session.
     by_clean_start: AtomicBool,
+    /// Whether there is no replacement: the device may no longer speak.
+    expelled: AtomicBool,
     settings: Notify,
 }
 
@@ -60,6 +62,19 @@ impl Registry {
             live.signals.settings.notify_one();
         }
         live.is_some()
+    }
+
+    /// End the connection of `device`, if there is one: what it proved itself by is no longer good.
+    pub(crate) fn expel(&self, device: &DeviceId) {
+        if let Some(live) = self.lock().get(device) {
+            live.signals.expelled.store(true, Ordering::Relaxed);
+            live.signals.replaced.notify_one();
+        }
+    }
+
+    /// Whether `device` has a connection, or a will whose delay runs.
+    pub(crate) fn holds(&self, device: &DeviceId) -> bool {
+        self.lock().contains_key(device)
     }
 
     /// How many devices have a connection, or a will whose delay runs.
@@ -109,10 +124,15 @@ impl Lease {
         &self.device
     }
 
-    /// Done when a newer connection wants to speak for the device; stays so.
+    /// Done when a newer connection wants to speak for the device, or none may any more; stays so.
     pub(crate) async fn replaced(&self) {
         self.signals.replaced.notified().await;
         self.signals.replaced.notify_one();
+    }
+
+    /// Whether the device may no longer speak.
+    pub(crate) fn expelled(&self) -> bool {
+        self.signals.expelled.load(Ordering::Relaxed)
     }
 
     /// Whether the newer connection ends the session.

@@ -94,7 +94,7 @@ impl Replies {
             }
             Version::V5 => {
                 let mut packet = v5::Connack::new(false, fault.reason.connect_code());
-                packet.properties.reason_string = Some(fault.detail.as_ref().into());
+                packet.properties.reason_string = Some(fault.told().into());
                 if !self.put_5(&packet.clone().into()) {
                     packet.properties.reason_string = None;
                     self.put_5(&packet.into());

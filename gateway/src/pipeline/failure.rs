@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rules::plan::PlanFault;
 
-use crate::config::PasswordsError;
+use crate::config::TlsError;
 use crate::store::StoreError;
 
 /// What the gateway cannot go on without.
@@ -28,9 +28,9 @@ pub enum Failure {
         /// All of them.
         faults: Vec<PlanFault>,
     },
-    /// The password file of the devices cannot be used.
-    #[error("identity.password_file")]
-    Passwords(#[from] PasswordsError),
+    /// TLS cannot be offered with the files given.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A sink's secret cannot be read.
     #[error("sink {sink}: read {}", path.display())]
     SinkSecret {
@@ -86,10 +86,9 @@ impl Failure {
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         match self {
-            Self::PlanFile { .. }
-            | Self::Plan { .. }
-            | Self::Passwords(_)
-            | Self::SinkSecret { .. } => true,
+            Self::PlanFile { .. } | Self::Plan { .. } | Self::Tls(_) | Self::SinkSecret { .. } => {
+                true
+            }
             Self::Listen { .. } | Self::System { .. } | Self::Store(_) | Self::Ended { .. } => {
                 false
             }

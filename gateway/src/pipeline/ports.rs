@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use protocol::key::DeviceId;
 
-use crate::config::{self, IdentityMode, Passwords};
+use crate::config::{self, Config, IdentityMode};
 use crate::mqtt::downlink::{DesiredError, DesiredSettings};
-use crate::mqtt::identity::{Anonymous, Authenticate, Claim, LoopbackOnly};
+use crate::mqtt::endpoint::Doors;
+use crate::mqtt::guard::{Guard, Strangers};
+use crate::mqtt::identity::Authenticate;
 use crate::mqtt::limit::Limits;
 use crate::mqtt::persistence::{SessionFuture, SessionRecord, SessionStore, SessionStoreError};
 use crate::store::table::{self, Table};
@@ -112,33 +114,37 @@ impl SessionStore for StoredSessions {
 }
 
 /// Who is believed, as configured.
-pub(super) fn identity(
-    config: &config::Identity,
-) -> Result<Arc<dyn Authenticate>, config::PasswordsError> {
-    Ok(match (config.mode, &config.password_file) {
-        (IdentityMode::Open, _) => Arc::new(Anonymous),
-        (IdentityMode::PasswordFile, Some(file)) => {
-            let passwords = Passwords::read(file)?;
-            Arc::new(move |claim: &Claim<'_>| {
-                claim
-                    .password
-                    .is_some_and(|password| passwords.admits(claim.device, password))
-            })
-        }
-        // `check` refuses password_file without its file; without one nobody else is believed.
-        (IdentityMode::Loopback | IdentityMode::PasswordFile, _) => Arc::new(LoopbackOnly),
-    })
+pub(super) fn identity(config: &config::Identity, store: Store) -> Arc<dyn Authenticate> {
+    let strangers = match config.mode {
+        IdentityMode::Registered => Strangers::Nobody,
+        IdentityMode::Loopback => Strangers::Local,
+        IdentityMode::Open => Strangers::Everyone,
+    };
+    Arc::new(Guard::new(store, strangers))
+}
+
+/// Where the endpoint listens, as configured.
+pub(super) fn doors(config: &Config) -> Result<Doors, config::TlsError> {
+    let tls = match config.mqtt_tls.listen {
+        None => None,
+        Some(address) => Some((address, config.mqtt_tls.server()?)),
+    };
+    let plain = config.mqtt.listen.address();
+    Ok(Doors { plain, tls })
 }
 
 /// The endpoint's bounds, as configured.
-pub(super) fn limits(config: &config::Mqtt) -> Limits {
+pub(super) fn limits(config: &Config) -> Limits {
     let default = Limits::default();
+    let handshakes_max = config.mqtt_tls.handshakes_max;
+    let config = &config.mqtt;
     let packet_bytes = u32::try_from(config.packet_max.0).unwrap_or(u32::MAX);
     let keep_alive = u16::try_from(config.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
     Limits {
         connections_max: usize::try_from(config.connections_max).unwrap_or(usize::MAX),
         packet_bytes_max: NonZeroU32::new(packet_bytes).unwrap_or(default.packet_bytes_max),
         connect_timeout: config.connect_timeout,
+        handshakes_max: usize::try_from(handshakes_max).unwrap_or(usize::MAX),
         receive_maximum: NonZeroU16::new(config.receive_max).unwrap_or(default.receive_maximum),
         keep_alive_seconds_max: NonZeroU16::new(keep_alive)
             .unwrap_or(default.keep_alive_seconds_max),

@@ -14,6 +14,7 @@
 //! c| client                              MQTT session
 //! w| device                              desired settings
 //! i| device 0 0 field                    what is known of a device
+//! k| device                              who may speak for a device
 //! m| name                                format version, counters, cursors
 //! ```
 //! Integers are big-endian, so that byte order is number order. Text parts that are followed by
@@ -37,6 +38,7 @@ pub(super) enum Kind {
     Session,
     Desired,
     Device,
+    Identity,
     Meta,
 }
 
@@ -55,6 +57,7 @@ impl Kind {
             Self::Session => b'c',
             Self::Desired => b'w',
             Self::Device => b'i',
+            Self::Identity => b'k',
             Self::Meta => b'm',
         }
     }

@@ -22,6 +22,7 @@
 //! | `j\|` journal | [`journal`] | committer; the fold removes chunks it has folded |
 //! | `d\|` seen runs | [`seen`] | committer |
 //! | `i\|` devices | [`device`], [`doubt`] | committer |
+//! | `k\|` identities | [`identity`] | commands, by control |
 //! | `q\|` quarantine | [`quarantine`] | committer; [`damage`] sets damaged rows aside |
 //! | `h\|` records | [`history`] | fold |
 //! | `e\|` view | [`view`] | fold |
@@ -50,6 +51,7 @@ mod entry;
 mod error;
 mod folder;
 pub mod history;
+pub mod identity;
 pub mod journal;
 mod key;
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub enum Table {
     Sessions,
     /// `w|`: desired settings by device.
     Desired,
+    /// `k|`: who may speak for a device; read and written by [`super::identity`].
+    Identities,
     /// `a|`: what people did.
     Audit,
     /// `m|`: format version, counters, cursors.
@@ -29,6 +31,7 @@ impl Table {
             Self::Fold => Kind::Fold,
             Self::Sessions => Kind::Session,
             Self::Desired => Kind::Desired,
+            Self::Identities => Kind::Identity,
             Self::Audit => Kind::Audit,
             Self::Meta => Kind::Meta,
         }
@@ -39,6 +42,7 @@ impl Table {
             Self::Fold => "fold state",
             Self::Sessions => "session",
             Self::Desired => "desired settings",
+            Self::Identities => "identity",
             Self::Audit => "audit",
             Self::Meta => "meta",
         }

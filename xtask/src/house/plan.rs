@@ -87,6 +87,7 @@ const RULES_MAY_USE: [&str; 8] = [
 /// rooms of one floor never know each other: `mqtt` and `ingest` meet in `receipt` and in `pipeline`.
 const GATEWAY_FLOORS: &[&[&str]] = &[
     &["clock", "account"],
+    &["pki"],
     &["config", "route"],
     // Mints the proof that releases a receipt.
     &["store"],

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::control::{Request, Running};
+use crate::mqtt::endpoint::Handle;
 use crate::store::memory::Memory;
 use crate::store::settings::{Answer, InForce};
 
@@ -32,6 +33,7 @@ impl Rig {
                 tell.lock().unwrap().push(device.to_string());
                 device.as_str() == "t-1"
             }),
+            endpoint: Handle::default(),
         };
         let desk = Desk {
             store: disk.open(),

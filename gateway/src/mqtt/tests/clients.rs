@@ -6,7 +6,7 @@ use rumqttc::{mqttbytes as v4_bytes, v5 as rumqttc_5};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::super::endpoint::{Endpoint, Handle};
+use super::super::endpoint::{Doors, Endpoint, Handle};
 use super::*;
 
 const READINGS: &str = "sc/1/t-1/readings";
@@ -24,8 +24,12 @@ struct Depot {
 
 impl Depot {
     async fn open(limits: Limits) -> Self {
-        let endpoint = Endpoint::bind("127.0.0.1:0", limits).await.unwrap();
-        let port = endpoint.local_addr().unwrap().port();
+        let doors = Doors {
+            plain: Some("127.0.0.1:0".parse().unwrap()),
+            tls: None,
+        };
+        let endpoint = Endpoint::bind(doors, limits).await.unwrap();
+        let port = endpoint.plain_addr().unwrap().unwrap().port();
         let handle = endpoint.handle();
         let (ports, parts) = ports(64);
         let (stop, stopped) = oneshot::channel::<()>();

@@ -231,6 +231,7 @@ async fn the_task_of_a_connection_stays_small() {
     let task = serve(
         theirs,
         "127.0.0.1:1".parse().unwrap(),
+        &Link::Plain,
         &rig.shared,
         rig.stop.subscribe(),
     );

@@ -8,6 +8,7 @@ mod receipt;
 mod refused;
 mod sessions;
 mod timing;
+mod tls;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use mqtt_proto::{Pid, QoS, QosPid, TopicFilter, TopicName, v3, v5};
 use protocol::key::DeviceId;
 use protocol::units::{Milliseconds, UtcMs};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::Clock;
@@ -26,11 +27,11 @@ use crate::store::{Batch, journal, memory};
 use super::downlink::DesiredError;
 use super::endpoint::serve;
 use super::frame::{Frame, Frames};
-use super::identity::Anonymous;
+use super::identity::{Claim, Link};
 use super::limit::Limits;
 use super::persistence::{SessionFuture, SessionRecord, SessionStore, SessionStoreError};
 use super::port::{Ports, Shared};
-use super::refusal::{Refusal, RefusalReason};
+use super::refusal::{Fault, Refusal, RefusalReason};
 
 /// Bytes in flight of an in-memory stream, each way.
 const STREAM_BYTES: usize = 64 * 1024;
@@ -86,7 +87,7 @@ impl Rig {
         let shared = Arc::clone(&self.shared);
         let stopping = self.stop.subscribe();
         let peer = "127.0.0.1:40000".parse().unwrap();
-        tokio::spawn(async move { serve(theirs, peer, &shared, stopping).await });
+        tokio::spawn(async move { serve(theirs, peer, &Link::Plain, &shared, stopping).await });
         Client {
             stream: ours,
             frames: Frames::new(u32::MAX),
@@ -155,7 +156,7 @@ fn ports(journal_room: usize) -> (Ports, Parts) {
     let ports = Ports {
         ingest,
         sessions: Arc::clone(&sessions) as Arc<dyn SessionStore>,
-        identity: Arc::new(Anonymous),
+        identity: Arc::new(|_: &Claim<'_>| Ok(())),
         settings: Arc::new(move |_: &DeviceId| wanted.lock().unwrap().clone()),
         clock,
         time_uncertainty: Milliseconds::saturating(250),
@@ -184,13 +185,18 @@ fn release(due: Due) {
     due.waits_for(Commit(1)).release(durable).unwrap();
 }
 
+/// A stream of bytes both ways.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
 /// The far end of a stream.
-struct Client {
-    stream: DuplexStream,
+struct Client<S = DuplexStream> {
+    stream: S,
     frames: Frames,
 }
 
-impl Client {
+impl<S: Duplex> Client<S> {
     async fn say(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }

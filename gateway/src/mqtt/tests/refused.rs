@@ -3,7 +3,7 @@
 
 use mqtt_proto::v5::{ConnectReasonCode, DisconnectReasonCode};
 
-use super::super::identity::Claim;
+use super::super::identity::Distrust;
 use super::*;
 
 const READINGS: &str = "sc/1/t-1/readings";
@@ -191,8 +191,9 @@ async fn a_client_id_that_is_no_device_id_is_refused() {
 async fn credentials_are_checked_before_anything_is_taken_over() {
     let mut rig = Rig::new();
     let shared = Arc::get_mut(&mut rig.shared).unwrap();
-    shared.ports.identity = Arc::new(|claim: &Claim<'_>| {
-        claim.username == Some("t-1") && claim.password == Some(b"secret")
+    shared.ports.identity = Arc::new(|claim: &Claim<'_>| match (claim.username, claim.password) {
+        (Some("t-1"), Some(b"secret")) => Ok(()),
+        _ => Err(Distrust::new(RefusalReason::Credentials, "told to us only")),
     });
     let with = |password: &'static str| {
         let mut connect = connect_5("t-1");
@@ -209,9 +210,12 @@ async fn credentials_are_checked_before_anything_is_taken_over() {
         panic!()
     };
     assert_eq!(ack.reason_code, ConnectReasonCode::BadUserNameOrPassword);
+    let told = ack.properties.reason_string.unwrap();
+    assert_eq!(&told[..], "the credentials are not accepted");
     bad.closed().await;
     good.is_silent().await;
     assert_eq!(rig.refusal().reason, RefusalReason::Credentials);
+    assert_eq!(rig.refusal().detail, "told to us only");
 }
 
 #[tokio::test(start_paused = true)]
