@@ -173,6 +173,17 @@ impl Depot {
         rows(&run(command.arg(self.config()))?.stdout)
     }
 
+    /// Rows of `supercargo settings ... --json`, by the shipped binary, and what it said besides.
+    ///
+    /// # Errors
+    /// When the command fails or prints something else than rows.
+    pub fn settings(&self, arguments: &[&str]) -> Result<(Vec<Value>, String)> {
+        let mut command = Command::new(product("supercargo")?);
+        command.args(["settings", "--json"]).args(arguments);
+        let output = run(command.arg("--config").arg(self.config()))?;
+        Ok((rows(&output.stdout)?, String::from_utf8(output.stderr)?))
+    }
+
     /// Rows of `supercargo export WHAT --format jsonl`, by the shipped binary.
     ///
     /// # Errors

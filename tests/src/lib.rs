@@ -12,4 +12,5 @@ pub mod peer;
 pub mod power;
 pub mod shown;
 pub mod stand_in;
+pub mod tracker;
 pub mod trouble;

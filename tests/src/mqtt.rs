@@ -69,6 +69,27 @@ pub enum Incoming {
     },
 }
 
+impl Incoming {
+    /// Topic and payload of a publication with `QoS` 0 and, in MQTT 5, without properties: all that the
+    /// gateway sends.
+    #[must_use]
+    pub fn published(&self) -> Option<(&str, &[u8])> {
+        let Self::Other { header: 0x30, body } = self else {
+            return None;
+        };
+        let (length, rest) = body.split_first_chunk()?;
+        let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let payload = rest.strip_prefix(&[0])?;
+        Some((std::str::from_utf8(topic).ok()?, payload))
+    }
+
+    /// Whether it answers a ping.
+    #[must_use]
+    pub const fn is_pong(&self) -> bool {
+        matches!(self, Self::Other { header: 0xd0, .. })
+    }
+}
+
 /// A connection that has been accepted.
 #[derive(Debug)]
 pub struct Client {
@@ -132,6 +153,14 @@ impl Client {
         put_text(&mut body, filter);
         body.push(qos);
         self.stream.write_all(&framed(0x82, &body))
+    }
+
+    /// Ask for a sign of life; [`Client::receive`] brings it.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn ping(&mut self) -> io::Result<()> {
+        self.stream.write_all(&[0xc0, 0])
     }
 
     /// Wait for the next packet.
