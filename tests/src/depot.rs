@@ -129,6 +129,14 @@ impl Depot {
         self.peer.is_some()
     }
 
+    /// Whether it has not ended by itself yet.
+    ///
+    /// # Errors
+    /// When it was not started, or the system does not say.
+    pub fn is_alive(&mut self) -> Result<bool> {
+        self.peer.as_mut().context("no gateway runs")?.is_alive()
+    }
+
     /// The configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {

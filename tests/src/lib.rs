@@ -10,6 +10,7 @@ pub mod load;
 pub mod mqtt;
 pub mod peer;
 pub mod power;
+pub mod proxy;
 pub mod shown;
 pub mod stand_in;
 pub mod tracker;

@@ -93,6 +93,14 @@ impl Peer {
         self.wait()
     }
 
+    /// Whether it has not ended yet.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn is_alive(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Wait until it has ended by itself.
     ///
     /// # Errors

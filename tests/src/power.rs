@@ -79,6 +79,24 @@ impl Disk {
         cut.map(drop).context("cut the power of the disk")
     }
 
+    /// Let the kernel find the file system faulty: it makes it read-only under the programs that use it,
+    /// as it does over a disk that dies. [`Disk::restore`] makes it whole.
+    ///
+    /// # Errors
+    /// When the kernel does not say which device this is, or refuses.
+    pub fn make_read_only(&self) -> Result<()> {
+        let mounts = fs::read_to_string("/proc/mounts")?;
+        let mount = self.mount.to_string_lossy();
+        let mut fields = mounts
+            .lines()
+            .map(|line| line.split(' ').take(2).collect::<Vec<_>>());
+        let own = fields.find(|fields| fields.get(1) == Some(&&*mount));
+        let device = own.and_then(|fields| fields[0].strip_prefix("/dev/").map(ToOwned::to_owned));
+        let device = device.with_context(|| format!("no device is mounted at {mount}"))?;
+        let trigger = format!("/sys/fs/ext4/{device}/trigger_fs_error");
+        fs::write(&trigger, "fault campaign").with_context(|| trigger)
+    }
+
     /// Plug in again. Every program that had files open there must have ended.
     ///
     /// # Errors
@@ -90,7 +108,8 @@ impl Disk {
 
     fn attach(&mut self) -> Result<()> {
         let mut mount = Command::new("mount");
-        run(mount.args(["-o", "loop"]).arg(&self.image).arg(&self.mount))?;
+        let options = ["-o", "loop,errors=remount-ro"];
+        run(mount.args(options).arg(&self.image).arg(&self.mount))?;
         self.mounted = true;
         Ok(())
     }

@@ -1,11 +1,17 @@
-//! Failpoints: the shipped gateway and engine, with something in between that kills the process, or
-//! fails one call, at a place named on the command line.
+//! Failpoints and engines that lie: the shipped gateway and engine, with something in between that kills
+//! the process, or fails one call, at a place named on the command line, or that does not do what it says.
+//!
+//! The flaw is `no-sync`, `short-runs`, or `strike@point`, the strike being `kill`, `stall` or `eio`; several
+//! are joined by `+`.
+
+mod lying;
 
 use std::cell::Cell;
 use std::io;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail};
 use gateway::store::{Batch, Engine, EngineError, Row, Span, Store};
@@ -13,48 +19,76 @@ use rustix::process::{Signal, getpid, kill_process};
 use tests::fault::point::{Call, Point, Side, Step};
 use tests::stand_in;
 
+use crate::lying::{NoSync, ShortRuns};
+
 fn main() -> Result<()> {
-    stand_in::run(|kind, folder, flaw| {
-        let Flaw { strike, point } = flaw.parse()?;
-        let wrap = |engine| -> Box<dyn Engine> {
-            Box::new(Failing {
-                engine,
-                strike,
-                point,
-                met: AtomicU32::new(0),
-            })
+    stand_in::run(|kind, folder, flaws| {
+        let flaws: Vec<Flaw> = flaws.split('+').map(str::parse).collect::<Result<_>>()?;
+        let wrap = |engine| {
+            flaws
+                .iter()
+                .fold(engine, |engine, flaw| flaw.put_on(engine))
         };
         Ok(Store::open_through(kind, folder, wrap)?)
     })
 }
 
-/// What happens.
+/// What is wrong with an engine.
+#[derive(Clone, Copy)]
+enum Flaw {
+    NoSync,
+    ShortRuns,
+    Strike(Strike, Point),
+}
+
+/// What happens at a point.
 #[derive(Clone, Copy)]
 enum Strike {
     /// The process is killed.
     Kill,
+    /// The call waits for [`STALL`], then the process is killed.
+    Stall,
     /// The call fails with EIO.
     Error,
 }
 
-/// What happens where.
-struct Flaw {
-    strike: Strike,
-    point: Point,
-}
+/// How long a stalled call waits: many times what a device needs to connect again and to repeat what it
+/// has no answer for.
+const STALL: Duration = Duration::from_millis(500);
 
 impl FromStr for Flaw {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (strike, point) = text.split_once('@').context("a flaw is strike@point")?;
+        let (strike, point) = match text {
+            "no-sync" => return Ok(Self::NoSync),
+            "short-runs" => return Ok(Self::ShortRuns),
+            other => other
+                .split_once('@')
+                .context("a flaw has a name, or is strike@point")?,
+        };
         let strike = match strike {
             "kill" => Strike::Kill,
+            "stall" => Strike::Stall,
             "eio" => Strike::Error,
-            other => bail!("a strike is kill or eio, not `{other}`"),
+            other => bail!("a strike is kill, stall or eio, not `{other}`"),
         };
-        let point = point.parse()?;
-        Ok(Self { strike, point })
+        Ok(Self::Strike(strike, point.parse()?))
+    }
+}
+
+impl Flaw {
+    fn put_on(self, engine: Box<dyn Engine>) -> Box<dyn Engine> {
+        match self {
+            Self::NoSync => Box::new(NoSync(engine)),
+            Self::ShortRuns => Box::new(ShortRuns(engine)),
+            Self::Strike(strike, point) => Box::new(Failing {
+                engine,
+                strike,
+                point,
+                met: AtomicU32::new(0),
+            }),
+        }
     }
 }
 
@@ -83,14 +117,14 @@ impl Failing {
             return Ok(());
         }
         match self.strike {
-            Strike::Error => Err(io::Error::from_raw_os_error(EIO).into()),
-            Strike::Kill => {
-                kill_process(getpid(), Signal::KILL)?;
-                // The signal may need a moment to reach this thread; it goes no further.
-                loop {
-                    thread::park();
-                }
-            }
+            Strike::Error => return Err(io::Error::from_raw_os_error(EIO).into()),
+            Strike::Stall => thread::sleep(STALL),
+            Strike::Kill => {}
+        }
+        kill_process(getpid(), Signal::KILL)?;
+        // The signal may need a moment to reach this thread; it goes no further.
+        loop {
+            thread::park();
         }
     }
 

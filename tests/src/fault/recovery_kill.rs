@@ -1,7 +1,7 @@
 //! Killed under load, and killed again while the next start recovers: after so many calls to the engine,
 //! or a random while after the process was started, which also falls into the engine's own opening.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use rand::RngExt;
 
 use super::fate::Fate;
@@ -22,14 +22,9 @@ pub(super) fn run(task: &Task) -> Result<Tally> {
 }
 
 fn strike(this: &mut Try<'_>) -> Result<Fate> {
-    if !this.scene.depot.is_running()
-        && let Some(refused) = this.scene.start()?
-    {
-        return Ok(refused);
-    }
+    this.scene.ensure_running()?;
     let load = this.scene.load()?;
-    let moment = this.chance.random_range(MOMENTS);
-    Scene::await_acknowledged(&load, moment)?;
+    Scene::await_acknowledged(&load, this.chance.random_range(MOMENTS))?;
     this.scene.depot.kill()?;
     for _ in 0..this.chance.random_range(1..=DEATHS_MAX) {
         if this.chance.random_bool(0.5) {
@@ -38,13 +33,7 @@ fn strike(this: &mut Try<'_>) -> Result<Fate> {
             after_a_while(this)?;
         }
     }
-    match this.scene.start()? {
-        Some(refused) => {
-            load.abandon();
-            Ok(refused)
-        }
-        None => this.scene.outlive(load),
-    }
+    this.scene.recover(load)
 }
 
 fn at_call(this: &mut Try<'_>) -> Result<()> {
@@ -60,12 +49,7 @@ fn at_call(this: &mut Try<'_>) -> Result<()> {
     };
     let flaw = format!("kill@{point}");
     this.scene.start_flawed("failing", &flaw)?;
-    let status = this.scene.depot.ended()?;
-    ensure!(
-        status.code().is_none(),
-        "at {point} the gateway ended with {status}"
-    );
-    Ok(())
+    this.scene.await_death()
 }
 
 fn after_a_while(this: &mut Try<'_>) -> Result<()> {

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use gateway::clock::monotonic;
 use gateway::config::StoreEngine;
 use serde_json::Value;
@@ -27,6 +27,9 @@ use crate::power::Disk;
 
 /// Lives of one store: the last faults meet one that has been through nine.
 pub const LIVES_MAX: u32 = 10;
+
+/// Name of the data folder.
+const DATA: &str = "data";
 
 /// Devices of one life.
 const DEVICES: u32 = 4;
@@ -71,7 +74,7 @@ impl Scene {
     /// When something of it cannot be made.
     pub fn create(engine: StoreEngine, seed: u64) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let data = folder.path().join("data");
+        let data = folder.path().join(DATA);
         Self::assemble(folder, None, &data, engine, seed)
     }
 
@@ -84,7 +87,7 @@ impl Scene {
         let Some(disk) = Disk::create(folder.path())? else {
             return Ok(None);
         };
-        let data = disk.path().join("data");
+        let data = disk.path().join(DATA);
         Self::assemble(folder, Some(disk), &data, engine, seed).map(Some)
     }
 
@@ -111,12 +114,25 @@ impl Scene {
         })
     }
 
+    /// Start the shipped binary, if none runs.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn ensure_running(&mut self) -> Result<()> {
+        if !self.depot.is_running()
+            && let Some(refused) = self.start()?
+        {
+            bail!("between two tries {}", refused.broken().unwrap_or_default());
+        }
+        Ok(())
+    }
+
     /// Start the shipped binary and measure how long that takes. A store that refuses what it finds is
     /// a fate.
     ///
     /// # Errors
     /// When it does not start for another reason.
-    pub fn start(&mut self) -> Result<Option<Fate>> {
+    fn start(&mut self) -> Result<Option<Fate>> {
         let logged = self.depot.log().unwrap_or_default().len();
         let began = monotonic();
         if let Err(error) = self.depot.start() {
@@ -148,6 +164,19 @@ impl Scene {
         self.depot.begin(&mut program, &[])?;
         thread::sleep(self.start_took.mul_f64(part));
         Ok(())
+    }
+
+    /// A file beside configuration and ledger.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The gateway's data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        let parent = self.disk.as_ref().map_or(self.folder.path(), Disk::path);
+        parent.join(DATA)
     }
 
     /// Let the devices of the next life publish to the gateway.
@@ -185,11 +214,56 @@ impl Scene {
         })
     }
 
+    /// Wait until the gateway has died of a signal.
+    ///
+    /// # Errors
+    /// When it lives on, or ended otherwise.
+    pub fn await_death(&mut self) -> Result<()> {
+        let status = self.depot.ended()?;
+        ensure!(
+            status.code().is_none(),
+            "the gateway was not killed but ended with {status}"
+        );
+        Ok(())
+    }
+
+    /// Cut the power of the disk and plug it in again. The disk goes first: what the gateway still
+    /// writes is lost.
+    ///
+    /// # Errors
+    /// When the scene has no disk of its own, or the kernel refuses.
+    pub fn cut(&mut self) -> Result<()> {
+        let disk = self.disk.as_mut().context("a disk of its own")?;
+        disk.cut()?;
+        if self.depot.is_running() {
+            self.depot.kill()?;
+        }
+        disk.restore()
+    }
+
+    /// The gateway has ended: the shipped one starts, the load goes on, and every promise is checked.
+    ///
+    /// # Errors
+    /// When the gateway cannot be asked.
+    pub fn recover(&mut self, load: Load) -> Result<Fate> {
+        match self.start() {
+            Ok(None) => self.outlive(load),
+            Ok(Some(refused)) => {
+                load.abandon();
+                Ok(refused)
+            }
+            Err(error) => {
+                load.abandon();
+                Err(error)
+            }
+        }
+    }
+
     /// After the fault: the load goes on to its end, then every promise is checked.
     ///
     /// # Errors
     /// When the gateway cannot be asked.
-    pub fn outlive(&mut self, load: Load) -> Result<Fate> {
+    fn outlive(&mut self, load: Load) -> Result<Fate> {
         let summary = load.join().context("the load did not come to its end")?;
         let records = self.depot.records()?;
         let audit = self.ledger.audit(&records, Shown::of);
