@@ -5,6 +5,7 @@ pub mod device;
 pub mod effort;
 pub mod fault;
 pub mod flood;
+pub mod kit;
 pub mod ledger;
 pub mod load;
 pub mod mqtt;

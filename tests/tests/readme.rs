@@ -44,7 +44,7 @@ fn run(folder: &Path, commands: &str) -> Result<bool> {
     shell.arg("-x").arg(&script).current_dir(&home);
     shell.env("PATH", format!("{}:{path}", binaries.display()));
     shell.env("HOME", &home).env_remove("XDG_DATA_HOME");
-    for variable in ["MQTT_PORT", "HTTP_PORT"] {
+    for variable in ["MQTT_PORT", "MQTTS_PORT", "HTTP_PORT"] {
         shell.env(variable, free_address()?.port().to_string());
     }
     let mut peer = Peer::start("readme", &mut shell, &folder.join("log"))?;
