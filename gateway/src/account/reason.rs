@@ -26,7 +26,7 @@ impl Cost {
         match self {
             Self::Payload => {
                 "the payload: the quarantine in the store keeps it (when full, its digest and length); \
-                 `status` tells how many"
+                 see `supercargo quarantine list`"
             }
             Self::Retry => "nothing: it was not acknowledged and is sent again",
             Self::Unpromised => "the message, which was sent without a promise",

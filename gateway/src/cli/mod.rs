@@ -14,6 +14,7 @@ mod init;
 #[cfg(feature = "demo")]
 mod live;
 mod output;
+mod quarantine;
 mod query;
 mod run;
 mod settings;
@@ -95,6 +96,8 @@ enum Command {
     Backup(query::Backup),
     /// Show or change the settings that trackers should have
     Settings(settings::Settings),
+    /// List, take away or drop the payloads that were refused
+    Quarantine(quarantine::Quarantine),
 }
 
 /// Which configuration.
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Export(asked) => query::export(&asked, &output),
         Command::Backup(asked) => query::backup(&asked, &output),
         Command::Settings(asked) => settings::settings(&asked, &output),
+        Command::Quarantine(asked) => quarantine::quarantine(&asked, &output),
     };
     exit.into()
 }

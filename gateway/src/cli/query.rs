@@ -105,6 +105,12 @@ pub(super) enum QueryError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Desk(#[from] DeskError),
+    #[error("write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("write result")]
     Output(#[source] io::Error),
 }

@@ -18,6 +18,7 @@ mod desk;
 mod episode;
 mod export;
 mod identity;
+mod quarantine;
 mod row;
 mod sample;
 #[cfg(unix)]
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use client::{Client, ClientError};
 pub use desk::{Desk, DeskError, Emit, Facts, Running, SettingsChanged};
 pub use episode::COLUMNS as EVENT_COLUMNS;
+pub use quarantine::Which;
 pub use row::Row;
 pub use sample::COLUMNS as READING_COLUMNS;
 pub use server::{Server, bind};
@@ -113,6 +115,21 @@ pub enum Request {
     DeviceRevoke {
         /// Its id.
         device: String,
+    },
+    /// What was refused and is kept, without the payloads.
+    ListQuarantine {
+        /// Which of it.
+        which: Which,
+    },
+    /// What was refused and is kept whole, with the payloads.
+    ExportQuarantine {
+        /// Which of it.
+        which: Which,
+    },
+    /// Forget payloads that were refused.
+    DropQuarantine {
+        /// Which of them.
+        which: Which,
     },
 }
 

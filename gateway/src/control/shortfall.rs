@@ -8,7 +8,7 @@ use super::row::Row;
 use super::sample::text;
 use crate::ingest::census::{Census, census};
 use crate::ingest::doubt;
-use crate::store::quarantine::Fill;
+use crate::store::quarantine::{Fill, dropped};
 use crate::store::{Store, StoreError, damage};
 
 /// Rows about numbers that devices used and the gateway does not have, in all and of the worst.
@@ -37,10 +37,12 @@ pub(super) fn missing(store: &Store) -> Result<Vec<Row>, StoreError> {
 /// Rows about what was refused and is kept for people to look at.
 pub(super) fn quarantine(store: &Store) -> Result<Vec<Row>, StoreError> {
     let fill = Fill::load(store)?;
+    let dropped = dropped(store)?;
     Ok(vec![
         fact("quarantine_rows", fill.rows()),
         fact("quarantine_bytes", fill.bytes()),
         fact("quarantine_overflow", fill.overflow()),
+        fact("quarantine_dropped", dropped.rows),
     ])
 }
 

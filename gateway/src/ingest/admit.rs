@@ -388,6 +388,7 @@ impl Admission {
             Some(overflow) => overflow,
             None => quarantine::overflow(&self.store, device)?.unwrap_or_default(),
         };
+        self.fill.refresh(&self.store)?;
         let batch = &mut self.group.batch;
         if self.fill.keep(batch, device, &refused, &mut overflow)? == Room::Full {
             let elsewhere = &mut self.group.tally.elsewhere;

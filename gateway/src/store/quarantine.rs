@@ -1,11 +1,14 @@
-//! What was refused, kept for people to look at. Written by the committer.
+//! What was refused, kept for people to look at. Written by the committer; payloads are dropped by people.
 //!
 //! ```text
-//! q| 00 number u64   one refused payload, or both contents of a contested key
-//! q| 01 device       what came when the quarantine was full: digest of the last, bytes, count
+//! q| 00 number u64        one refused payload, or both contents of a contested key
+//! q| 01 device            what came when the quarantine was full: digest of the last, bytes, count
+//! m| quarantine           what was ever kept: written by the committer alone
+//! m| quarantine_dropped   what was ever dropped of it: written by whoever drops, alone
 //! ```
 //! Both are bounded: rows and bytes of the first by the constants below, the second by one row per
-//! device. Nothing that was refused is ever forgotten, only its bytes may be.
+//! device. Nothing that was refused is ever forgotten, only its bytes may be: a payload that is dropped
+//! stays in the counters and in an audit row.
 
 use std::ops::ControlFlow;
 
@@ -13,9 +16,9 @@ use protocol::key::DeviceId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::key::{Key, Kind};
+use super::key::{Key, Kind, tail_text};
 use super::table::{self, Table, decode, encode};
-use super::{Batch, Store, StoreError};
+use super::{Batch, Store, StoreError, row_error};
 
 /// Most payloads kept whole, in rows: a person looks at tens, a tool at thousands.
 pub const KEPT_MAX_ROWS: u64 = 10_000;
@@ -27,6 +30,10 @@ pub const KEPT_MAX_BYTES: u64 = 16 * 1024 * 1024;
 pub const PAYLOAD_MAX_BYTES: usize = 16 * 1024;
 
 const KIND: &str = "quarantine";
+
+/// Name of the row that says what was dropped.
+const DROPPED: &str = "quarantine_dropped";
+
 const WHOLE: u8 = 0;
 const OVERFLOW: u8 = 1;
 
@@ -83,7 +90,7 @@ impl<'de> Deserialize<'de> for Octets {
     }
 }
 
-/// How full it is. The committer owns the only one.
+/// What was ever kept. The committer owns the only one; what it holds now is that less [`Dropped`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fill {
     next: u64,
@@ -92,6 +99,17 @@ pub struct Fill {
     /// Payloads of which only digest, length and count are kept.
     #[serde(default)]
     overflow: u64,
+    #[serde(skip)]
+    dropped: Dropped,
+}
+
+/// What people dropped of the payloads kept whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Payloads.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// What became of something refused.
@@ -109,19 +127,36 @@ impl Fill {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn load(store: &Store) -> Result<Self, StoreError> {
-        Ok(table::value(store, Table::Meta, KIND)?.unwrap_or_default())
+        let mut fill: Self = table::value(store, Table::Meta, KIND)?.unwrap_or_default();
+        fill.refresh(store)?;
+        Ok(fill)
+    }
+
+    /// Takes note of what was dropped meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    pub fn refresh(&mut self, store: &Store) -> Result<(), StoreError> {
+        self.dropped = dropped(store)?;
+        Ok(())
+    }
+
+    /// The number that the next payload gets; numbers are never used again.
+    #[must_use]
+    pub const fn next_number(&self) -> u64 {
+        self.next
     }
 
     /// Payloads kept whole.
     #[must_use]
     pub const fn rows(&self) -> u64 {
-        self.rows
+        self.rows.saturating_sub(self.dropped.rows)
     }
 
     /// Bytes of the payloads kept whole.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes.saturating_sub(self.dropped.bytes)
     }
 
     /// Payloads of which only digest, length and count are kept.
@@ -141,8 +176,8 @@ impl Fill {
         refused: &Refused,
         overflow: &mut Overflow,
     ) -> Result<Room, StoreError> {
-        let bytes: usize = refused.payloads.iter().map(|payload| payload.0.len()).sum();
-        let room = self.rows < KEPT_MAX_ROWS && self.bytes + bytes as u64 <= KEPT_MAX_BYTES;
+        let bytes = refused.payload_bytes();
+        let room = self.rows() < KEPT_MAX_ROWS && self.bytes() + bytes as u64 <= KEPT_MAX_BYTES;
         if room && bytes <= PAYLOAD_MAX_BYTES {
             let value = encode(KIND, self.next, refused)?;
             batch.put(whole(self.next), value);
@@ -152,15 +187,10 @@ impl Fill {
             table::put(batch, Table::Meta, KIND, self)?;
             return Ok(Room::Kept);
         }
-        let mut digest = Sha256::new();
-        refused
-            .payloads
-            .iter()
-            .for_each(|payload| digest.update(&payload.0));
         *overflow = Overflow {
             count: overflow.count + 1,
             bytes: overflow.bytes + bytes as u64,
-            last_sha256: Octets(digest.finalize().to_vec()),
+            last_sha256: refused.sha256(),
             last_bytes: bytes as u64,
             last_reason: refused.reason.clone(),
             last_received_at_ms: refused.received_at_ms,
@@ -170,6 +200,48 @@ impl Fill {
         table::put(batch, Table::Meta, KIND, self)?;
         Ok(Room::Full)
     }
+}
+
+impl Refused {
+    /// Bytes of its payloads.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payloads.iter().map(|payload| payload.0.len()).sum()
+    }
+
+    /// SHA-256 of its payloads, one behind the other.
+    #[must_use]
+    pub fn sha256(&self) -> Octets {
+        let mut digest = Sha256::new();
+        let mut payloads = self.payloads.iter();
+        payloads
+            .by_ref()
+            .for_each(|payload| digest.update(&payload.0));
+        Octets(digest.finalize().to_vec())
+    }
+}
+
+/// What was ever dropped.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn dropped(store: &Store) -> Result<Dropped, StoreError> {
+    Ok(table::value(store, Table::Meta, DROPPED)?.unwrap_or_default())
+}
+
+/// Removes payloads kept whole. `dropped` is what was ever dropped, these included.
+///
+/// # Errors
+/// Never in practice: the row is small.
+pub fn remove(
+    batch: &mut Batch,
+    numbers: impl IntoIterator<Item = u64>,
+    dropped: Dropped,
+) -> Result<(), StoreError> {
+    for number in numbers {
+        batch.remove(whole(number));
+    }
+    table::put(batch, Table::Meta, DROPPED, &dropped)
 }
 
 /// What came from a device while the quarantine was full.
@@ -189,8 +261,43 @@ pub fn each(
     store: &Store,
     mut visit: impl FnMut(Refused) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
-    store.walk(&prefix(WHOLE), None, |rest, value| {
-        visit(decode(KIND, rest.escape_ascii(), &value)?)
+    each_numbered(store, 0, |_, refused| visit(refused))
+}
+
+/// Visits what is kept whole from a number on, with its number, oldest first, until `visit` breaks.
+///
+/// # Errors
+/// When a row cannot be read or is damaged, or `visit` fails.
+pub fn each_numbered(
+    store: &Store,
+    from: u64,
+    mut visit: impl FnMut(u64, Refused) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    store.walk(
+        &prefix(WHOLE),
+        Some(whole(from).into_bytes()),
+        |rest, value| {
+            let number = rest.try_into().map(u64::from_be_bytes);
+            let number = number.map_err(|_| row_error(KIND, rest.escape_ascii(), "no number"))?;
+            visit(number, decode(KIND, number, &value)?)
+        },
+    )
+}
+
+/// Visits what came while the quarantine was full, by device, until `visit` breaks.
+///
+/// # Errors
+/// When a row cannot be read or is damaged, or `visit` fails.
+pub fn each_overflow(
+    store: &Store,
+    mut visit: impl FnMut(DeviceId, Overflow) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    store.walk(&prefix(OVERFLOW), None, |rest, value| {
+        let device = tail_text(rest).and_then(|name| name.parse().ok());
+        let device: DeviceId =
+            device.ok_or_else(|| row_error(KIND, rest.escape_ascii(), "no device in its key"))?;
+        let overflow = decode(KIND, &device, &value)?;
+        visit(device, overflow)
     })
 }
 
@@ -230,7 +337,7 @@ mod tests {
             next: 3,
             rows: KEPT_MAX_ROWS - 1,
             bytes: 0,
-            overflow: 0,
+            ..Fill::default()
         };
         let mut batch = Batch::default();
         let mut lost = Overflow::default();
