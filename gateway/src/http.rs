@@ -59,8 +59,8 @@ pub struct Metric {
 
 /// What the endpoint reports on.
 pub trait Vitals: Send + Sync + 'static {
-    /// Whether the gateway can do its work: the fold is not further behind than allowed. A store that
-    /// fails or is full needs no word here: it ends the process.
+    /// Whether the gateway can do its work: the fold is not further behind than allowed, and the store
+    /// is not full. A store that fails needs no word here: it ends the process.
     ///
     /// # Errors
     /// Every reason why not.

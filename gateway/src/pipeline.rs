@@ -48,6 +48,7 @@ use crate::ingest::commit::{self, Committer};
 use crate::mqtt::endpoint::{BindError, Endpoint};
 use crate::mqtt::port::Ports;
 use crate::receipt::Publication;
+use crate::store::space::{Limits, Space};
 use crate::store::{Store, StoreError, outbox};
 
 /// How far the gateway's clock may be off, as told to devices: what a clock set over a bad link keeps.
@@ -305,12 +306,20 @@ fn read_plan(path: &Path) -> Result<Plan, Failure> {
 
 fn open_store(config: &Config) -> Result<Store, Failure> {
     let data = config.gateway.data.path();
+    let named = |operation: &str| format!("{operation} {}", data.display());
     std::fs::create_dir_all(data)
-        .map_err(|error| Failure::system(format!("make data folder {}", data.display()), error))?;
-    Ok(Store::open_on(
-        config.store.engine,
-        &data.join(STORE_FOLDER),
-    )?)
+        .map_err(|error| Failure::system(named("make data folder"), error))?;
+    let limits = Limits {
+        watermark_bytes: config.store.watermark.0,
+        reserve_bytes: config.store.reserve.0,
+        ballast_bytes: config.store.ballast.0,
+        budget_bytes: config.store.budget.map(|budget| budget.0),
+    };
+    let space = Space::claim(data, limits)
+        .map_err(|error| Failure::system(named("ask for the free space of"), error))?;
+    let store = Store::open_on(config.store.engine, &data.join(STORE_FOLDER))?;
+    store.watch(space);
+    Ok(store)
 }
 
 fn ports(

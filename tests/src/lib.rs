@@ -16,3 +16,4 @@ pub mod shown;
 pub mod stand_in;
 pub mod tracker;
 pub mod trouble;
+pub mod small_disk;

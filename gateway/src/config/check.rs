@@ -204,17 +204,28 @@ fn is_at(target: &MqttTarget, address: SocketAddr) -> bool {
 }
 
 fn budget(store: &Store, source: &mut Source) {
-    let (Some(budget), Some(fleet)) = (store.budget, store.fleet) else {
+    let Some(budget) = store.budget else {
+        return;
+    };
+    if budget <= store.watermark {
+        let mebibytes = store.watermark.0.div_ceil(1 << 20);
+        let why = format!(
+            "leaves nothing above store.watermark = \"{mebibytes}MiB\": the store would always be full"
+        );
+        return unusable(source, (&Store::SECTION, 0, "budget"), why);
+    }
+    let Some(fleet) = store.fleet else {
         return;
     };
     let interval_ms = store.sample_interval.as_millis().max(1);
     let records = u128::from(fleet) * (store.horizon.as_millis() / interval_ms);
-    let needed = records * u128::from(STORED_BYTES_PER_RECORD);
+    let stored = records * u128::from(STORED_BYTES_PER_RECORD);
+    let needed = stored + u128::from(store.watermark.0);
     if u128::from(budget.0) < needed {
         let mebibytes = needed.div_ceil(1 << 20);
         let why = format!(
             "is too small: {fleet} trackers x one reading per {} s x {} h = {records} readings \
-             need at least \"{mebibytes}MiB\"",
+             need at least \"{mebibytes}MiB\", store.watermark included",
             store.sample_interval.as_secs_f64(),
             store.horizon.as_secs() / 3_600,
         );

@@ -130,13 +130,20 @@ section! {
 }
 
 section! {
-    /// What keeps the readings, and what it must be able to hold: `check` compares that with the disk space
-    /// planned for it.
+    /// What keeps the readings, what it must be able to hold, and what is kept free on its disk. `check`
+    /// compares the fleet with the disk space planned for it.
     pub struct Store = "store" {
         /// Engine of the store; a folder made by one is not opened by the other.
         engine: StoreEngine = "sled";
-        /// Disk space planned for the store; `check` refuses less than the fleet below needs.
+        /// Disk space planned for the store; `check` refuses less than the fleet below needs, and a store
+        /// that comes near it is full.
         budget: Option<Bytes> = unset in "16MiB" to "1024TiB";
+        /// Free space on the disk, or of the budget, below which no reading is taken or acknowledged until there is more.
+        watermark: Bytes = "128MiB" in "32MiB" to "1TiB";
+        /// Size of a file that is given up when the disk runs out, so that what is stored is still judged and delivered.
+        reserve: Bytes = "64MiB" in "16MiB" to "1GiB";
+        /// Size of a file that is given up when the gateway starts on a full disk: the store must write to open.
+        ballast: Bytes = "32MiB" in "16MiB" to "1GiB";
         /// Trackers expected, for the check of the budget.
         fleet: Option<u32> = unset in "1" to "1000000";
         /// Time between two readings of one tracker, for the check of the budget.

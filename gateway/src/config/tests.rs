@@ -131,14 +131,26 @@ fn a_budget_that_cannot_hold_the_fleet_is_refused_with_the_sum() {
         found[0].contains("= 432000000 readings need at least"),
         "{found:?}"
     );
-    // 432,000,000 readings of 315 bytes are 126.7 GiB.
-    let least = "at least \"129777MiB\"";
+    // 432,000,000 readings of 315 bytes are 126.7 GiB; the watermark of 128 MiB stays free.
+    let least = "at least \"129905MiB\", store.watermark included";
     assert!(found[0].contains(least), "{found:?}");
-    for (budget, held) in [("129776MiB", false), ("129777MiB", true)] {
+    for (budget, held) in [("129904MiB", false), ("129905MiB", true)] {
         let text = text.replace("1GiB", budget);
         let parsed = Config::parse(Path::new("c.toml"), &text, &[]);
         assert_eq!(parsed.is_ok(), held, "{budget}");
     }
+}
+
+#[test]
+fn a_budget_below_the_watermark_is_refused_because_it_would_always_be_full() {
+    let text = "[store]\nbudget = \"64MiB\"\nwatermark = \"64MiB\"\n";
+    let found = faults(text, &[]);
+    assert_eq!(
+        found,
+        [
+            "depot.toml:2:10: store.budget = \"64MiB\": leaves nothing above store.watermark = \"64MiB\": the store would always be full"
+        ]
+    );
 }
 
 #[test]

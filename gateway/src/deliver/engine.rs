@@ -28,6 +28,9 @@ const PAUSE_FIRST_MS: u64 = 500;
 /// Longest pause: a receiver that comes back is served within a minute.
 const PAUSE_MAX_MS: u64 = 60_000;
 
+/// How often a disk without space is looked at, in wall time.
+const SPACE_LOOK: Duration = Duration::from_millis(200);
+
 /// Delivers one sink's rows until it is told to stop.
 pub struct Worker {
     /// Name of the sink in the configuration and in the outbox.
@@ -69,6 +72,10 @@ impl Worker {
 
     async fn deliver_all(&mut self) -> Result<(), StoreError> {
         loop {
+            // What cannot be noted as delivered is not delivered.
+            while !self.store.room().may_write() {
+                tokio::time::sleep(SPACE_LOOK).await;
+            }
             self.wake.mark_unchanged();
             let work = self.work()?;
             if work.due.is_empty() && work.superseded.is_empty() {

@@ -120,13 +120,17 @@ impl Fold {
         Ok(fold)
     }
 
-    /// Take every commit that waits in the journal. Returns how many records were taken.
+    /// Take every commit that waits in the journal, as long as there is space to write at all. Returns
+    /// how many records were taken.
     ///
     /// # Errors
     /// When the store fails or holds damaged rows.
     pub fn catch_up(&mut self) -> Result<u64, StoreError> {
         let mut records = 0;
         loop {
+            if !self.store.room().may_write() {
+                return Ok(records);
+            }
             // Before looking: what is committed meanwhile is for the next look.
             let newest = self.store.newest_commit();
             let Some(chunk) = self.oldest_chunk()? else {
@@ -154,6 +158,9 @@ impl Fold {
     /// # Errors
     /// When the store fails.
     pub fn watch(&mut self) -> Result<(), StoreError> {
+        if !self.store.room().may_write() {
+            return Ok(());
+        }
         self.mend()?;
         let now = self.clock.event_now();
         let context = Arc::clone(&self.context);

@@ -6,6 +6,8 @@
 //! It runs on a thread of its own, because the store blocks. While one group is at its barrier the next
 //! one gathers in the channel, so groups grow with the load and a lone publication does not wait.
 //!
+//! A full store holds the group back: nothing is taken and nothing acknowledged until there is space.
+//!
 //! A failed write or barrier ends the committer with the error: the receipts of the group are dropped
 //! (no PUBACK), nothing is tried again, and the pipeline ends the process with exit code 3.
 
@@ -40,6 +42,9 @@ pub const GATHER_MAX_MS: u64 = 1;
 /// Records the fold may lag behind before the committer waits for it. The index of them takes about
 /// 100 bytes each.
 pub const UNFOLDED_MAX_RECORDS: usize = 2_000_000;
+
+/// How often a full store is looked at, in wall time: readings go on well within a second of space.
+const FULL_LOOK: Duration = Duration::from_millis(100);
 
 /// The channel between sessions and committer.
 #[must_use]
@@ -169,10 +174,27 @@ impl Worker {
         loop {
             waiting.block_on(self.wait_for_fold());
             match waiting.block_on(self.gather()) {
-                Some(group) => self.commit(group)?,
+                Some(group) if waiting.block_on(self.finds_room()) => self.commit(group)?,
+                // The receipts of a group without room are dropped: its devices send it again.
+                Some(_) => {}
                 None => return self.parts.store.barrier().map(drop),
             }
         }
+    }
+
+    /// Holds the group back while the store is full. What arrives meanwhile waits in the channel, and
+    /// behind it in the sessions. An orderly stop does not wait: then there is no room.
+    async fn finds_room(&mut self) -> bool {
+        while self.parts.store.room().shortage().is_some() {
+            if *self.stopping.borrow() {
+                return false;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(FULL_LOOK) => {}
+                () = stopped(&mut self.stopping) => {}
+            }
+        }
+        true
     }
 
     /// Holds the next group back while the fold is too far behind; an orderly stop does not wait.

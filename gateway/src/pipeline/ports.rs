@@ -15,6 +15,7 @@ use crate::mqtt::guard::{Guard, Strangers};
 use crate::mqtt::identity::Authenticate;
 use crate::mqtt::limit::Limits;
 use crate::mqtt::persistence::{SessionFuture, SessionRecord, SessionStore, SessionStoreError};
+use crate::store::space::Room;
 use crate::store::table::{self, Table};
 use crate::store::{Batch, Store, StoreError, settings};
 
@@ -95,6 +96,7 @@ impl SessionStore for StoredSessions {
             return Box::pin(std::future::ready(Err(full)));
         }
         self.apart("save", device, move |store, name| {
+            refuse_without_space(store)?;
             let mut batch = Batch::default();
             table::put(&mut batch, Table::Sessions, name, &record)?;
             store.apply(batch)?;
@@ -105,11 +107,20 @@ impl SessionStore for StoredSessions {
     fn remove<'a>(&'a self, device: &'a DeviceId) -> SessionFuture<'a, ()> {
         self.known().remove(device.as_str());
         self.apart("remove", device, |store, name| {
+            refuse_without_space(store)?;
             let mut batch = Batch::default();
             table::remove(&mut batch, Table::Sessions, name);
             store.apply(batch)?;
             store.barrier().map(drop)
         })
+    }
+}
+
+/// A client that comes while nothing can be written is refused, and comes again.
+fn refuse_without_space(store: &Store) -> Result<(), StoreError> {
+    match store.room() {
+        Room::Starved(shortage) => Err(StoreError::NoSpace { shortage }),
+        Room::Enough | Room::Full(_) => Ok(()),
     }
 }
 

@@ -70,6 +70,11 @@ impl Vital {
             None,
             self.0.endpoint.connected().into(),
         );
+        let shortage = self.0.store.room().shortage();
+        fact("store_full", None, shortage.is_some().into());
+        if let Some(shortage) = shortage {
+            fact("store_full_because", None, shortage.to_string().into());
+        }
         for (name, health) in &self.0.sinks {
             let state = health.state();
             fact("delivered", Some(name), state.delivered.into());
@@ -99,15 +104,21 @@ impl Vital {
 
 impl Vitals for Vital {
     fn ready(&self) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        if let Some(shortage) = self.0.store.room().shortage() {
+            reasons.push(format!("full: {shortage}"));
+        }
         let waited = self.0.store.unfolded_for();
         if waited > self.0.ready_lag_max {
             let allowed = self.0.ready_lag_max.as_secs();
             let waited = waited.as_secs();
-            return Err(vec![format!(
-                "fold is {waited} s behind, allowed {allowed} s"
-            )]);
+            reasons.push(format!("fold is {waited} s behind, allowed {allowed} s"));
         }
-        Ok(())
+        if reasons.is_empty() {
+            Ok(())
+        } else {
+            Err(reasons)
+        }
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -137,6 +148,12 @@ impl Vitals for Vital {
                 self.0.store.unfolded_for().as_secs_f64(),
             ),
         ];
+        let full = self.0.store.room().shortage().is_some();
+        metrics.push(gauge(
+            "supercargo_store_full",
+            "1 while no reading is taken for lack of space.",
+            float(u64::from(full)),
+        ));
         if let Ok(bytes) = self.0.store.size_bytes() {
             let help = "Bytes of the store on disk.";
             metrics.push(gauge("supercargo_store_bytes", help, float(bytes)));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::VALUE_MAX_BYTES;
+use super::space::Shortage;
 
 /// Why the store refuses.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,12 @@ pub enum StoreError {
         operation: &'static str,
         /// What the engine said.
         cause: String,
+    },
+    /// Nothing was written, because the disk has no space; later it may.
+    #[error("store has no space: {shortage}")]
+    NoSpace {
+        /// What is short.
+        shortage: Shortage,
     },
     /// A read failed.
     #[error("store read failed: {cause}")]

@@ -63,6 +63,7 @@ mod redb;
 pub mod seen;
 pub mod settings;
 mod sled;
+pub mod space;
 #[cfg(test)]
 mod suite;
 pub mod table;
@@ -83,9 +84,10 @@ use tokio::sync::watch;
 use self::behind::Behind;
 pub use self::engine::{Engine, EngineError, Order, Row, Span};
 pub use self::error::StoreError;
-use self::error::{read_error, row_error};
+use self::error::row_error;
 use self::key::Key;
 pub use self::redb::Redb;
+use self::space::Space;
 use self::table::Table;
 use self::witness::Witness;
 use crate::clock::monotonic;
@@ -195,6 +197,8 @@ struct Shared {
     applied: AtomicU64,
     /// Newest commit the fold has taken.
     folded: watch::Sender<Commit>,
+    /// Watches the disk, in a gateway that runs.
+    space: OnceLock<Space>,
     /// Damaged rows set aside, ever.
     set_aside: AtomicU64,
     /// First failure of a write or sync.
@@ -265,6 +269,7 @@ impl Store {
             witness,
             applied: AtomicU64::new(0),
             folded: watch::Sender::new(Commit(0)),
+            space: OnceLock::new(),
             set_aside: AtomicU64::new(0),
             failure: OnceLock::new(),
             writer: Mutex::default(),
@@ -364,26 +369,6 @@ impl Store {
     #[must_use]
     pub fn watch_folded(&self) -> watch::Receiver<Commit> {
         self.0.folded.subscribe()
-    }
-
-    /// Bytes on disk.
-    ///
-    /// # Errors
-    /// When they cannot be counted.
-    pub fn size_bytes(&self) -> Result<u64, StoreError> {
-        self.0
-            .engine
-            .size_bytes()
-            .map_err(|cause| read_error(&*cause))
-    }
-
-    /// Bytes of the keys and values that are there now. Reads every row.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn live_bytes(&self) -> Result<u64, StoreError> {
-        let live = self.0.engine.live_bytes();
-        live.map_err(|cause| read_error(&*cause))
     }
 
     /// Copies the store to the folder `to` while it is in use: the copy is one moment of it, durable,

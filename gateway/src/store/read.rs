@@ -73,6 +73,26 @@ impl Store {
         }
     }
 
+    /// Bytes on disk.
+    ///
+    /// # Errors
+    /// When they cannot be counted.
+    pub fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.0
+            .engine
+            .size_bytes()
+            .map_err(|cause| read_error(&*cause))
+    }
+
+    /// Bytes of the keys and values that are there now. Reads every row.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn live_bytes(&self) -> Result<u64, StoreError> {
+        let live = self.0.engine.live_bytes();
+        live.map_err(|cause| read_error(&*cause))
+    }
+
     /// Reads every row, so that what is damaged is found now.
     ///
     /// # Errors
