@@ -69,6 +69,16 @@ impl Depot {
         self.await_ready()
     }
 
+    /// Start on a full disk: wait until it answers; ready it is not.
+    ///
+    /// # Errors
+    /// When it ends instead, with the end of its log.
+    pub fn start_full(&mut self) -> Result<()> {
+        let program = self.program.clone();
+        self.begin(&mut Command::new(program), &[])?;
+        self.await_word("/livez")
+    }
+
     /// Start `program`, with `arguments` behind command and configuration, and wait for nothing.
     ///
     /// # Errors
@@ -85,8 +95,12 @@ impl Depot {
     /// # Errors
     /// When it ends instead, with the end of its log.
     pub fn await_ready(&mut self) -> Result<()> {
+        self.await_word("/readyz")
+    }
+
+    fn await_word(&mut self, path: &str) -> Result<()> {
         let http = self.http;
-        let ready = || matches!(http_get(http, "/readyz"), Ok((200, _)));
+        let ready = || matches!(http_get(http, path), Ok((200, _)));
         let mut peer = self.peer.take().context("no gateway runs")?;
         peer.wait_until("to be ready", ready)?;
         self.peer = Some(peer);

@@ -1,8 +1,10 @@
 //! A file system in memory, so small that a test can fill it: bytes and inodes. Needs root.
 
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
@@ -22,7 +24,12 @@ pub enum Resource {
 #[derive(Debug)]
 pub struct SmallDisk {
     mount: PathBuf,
+    /// Files made to fill it, ever: each gets a name of its own.
+    fillers: AtomicU64,
 }
+
+/// How often filling is tried while a gateway writes to the same disk.
+const TRIES_MAX: u32 = 1_000;
 
 /// Files that fill the disk are made in this folder of it.
 const FILLERS: &str = "other-peoples-files";
@@ -47,7 +54,10 @@ impl SmallDisk {
             skipped(&format!("needs to mount a tmpfs: {error}"));
             return Ok(None);
         }
-        let disk = Self { mount };
+        let disk = Self {
+            mount,
+            fillers: AtomicU64::new(0),
+        };
         fs::create_dir(disk.mount.join(FILLERS))?;
         Ok(Some(disk))
     }
@@ -75,18 +85,29 @@ impl SmallDisk {
     /// # Errors
     /// When they cannot be made.
     pub fn fill(&self, resource: Resource, left: u64) -> Result<()> {
-        let taken = self.free(resource)?.saturating_sub(left);
-        let folder = self.mount.join(FILLERS);
-        match resource {
-            Resource::Bytes if taken == 0 => Ok(()),
-            Resource::Bytes => {
-                let file = File::create(folder.join(format!("bytes-{left}")))?;
-                fallocate(&file, FallocateFlags::empty(), 0, taken).context("fill the disk")
+        let mut tries = 0;
+        loop {
+            let taken = self.free(resource)?.saturating_sub(left);
+            if taken == 0 {
+                return Ok(());
             }
-            Resource::Inodes => (0..taken).try_for_each(|number| {
-                let file = File::create(folder.join(format!("name-{left}-{number}")));
-                file.map(drop).context("use up the names")
-            }),
+            tries += 1;
+            match self.take(resource, taken) {
+                // Somebody else took some of it meanwhile: what is left now is taken.
+                Err(error) if error.kind() == ErrorKind::StorageFull && tries < TRIES_MAX => {}
+                taken => return taken.context("fill the disk"),
+            }
+        }
+    }
+
+    fn take(&self, resource: Resource, amount: u64) -> io::Result<()> {
+        let file = || {
+            let name = self.fillers.fetch_add(1, Ordering::Relaxed).to_string();
+            File::create(self.mount.join(FILLERS).join(name))
+        };
+        match resource {
+            Resource::Bytes => Ok(fallocate(file()?, FallocateFlags::empty(), 0, amount)?),
+            Resource::Inodes => (0..amount).try_for_each(|_| file().map(drop)),
         }
     }
 

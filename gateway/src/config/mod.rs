@@ -141,9 +141,9 @@ section! {
         /// Free space on the disk, or of the budget, below which no reading is taken or acknowledged until there is more.
         watermark: Bytes = "128MiB" in "32MiB" to "1TiB";
         /// Size of a file that is given up when the disk runs out, so that what is stored is still judged and delivered.
-        reserve: Bytes = "64MiB" in "16MiB" to "1GiB";
+        reserve: Bytes = "64MiB" in "32MiB" to "1GiB";
         /// Size of a file that is given up when the gateway starts on a full disk: the store must write to open.
-        ballast: Bytes = "32MiB" in "16MiB" to "1GiB";
+        ballast: Bytes = "64MiB" in "32MiB" to "1GiB";
         /// Trackers expected, for the check of the budget.
         fleet: Option<u32> = unset in "1" to "1000000";
         /// Time between two readings of one tracker, for the check of the budget.

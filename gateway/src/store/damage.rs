@@ -36,6 +36,22 @@ const COUNTS: &str = "damaged";
 /// Rows set aside, by the letter of their kind.
 pub type Counts = BTreeMap<String, u64>;
 
+impl Store {
+    /// Damaged rows that were set aside, ever; their kinds are in [`counts`].
+    #[must_use]
+    pub fn rows_set_aside(&self) -> u64 {
+        self.0.set_aside.load(Ordering::SeqCst)
+    }
+
+    /// The store as a whole cannot be trusted.
+    fn ruined(&self, detail: String) -> StoreError {
+        StoreError::Damaged {
+            path: self.0.folder.clone(),
+            detail,
+        }
+    }
+}
+
 /// `value` with the checksum of it and its key behind it.
 pub(super) fn seal(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
     let checksum = checksum(key, &value);

@@ -352,12 +352,6 @@ impl Store {
         *self.0.folded.borrow()
     }
 
-    /// Damaged rows that were set aside, ever; their kinds are in [`damage::counts`].
-    #[must_use]
-    pub fn rows_set_aside(&self) -> u64 {
-        self.0.set_aside.load(Ordering::SeqCst)
-    }
-
     /// How long the oldest commit that the fold has not taken has been waiting; since the store was
     /// opened, when it was there before. At most a tenth of a second too long, never too short.
     #[must_use]
@@ -397,14 +391,6 @@ impl Store {
                 operation,
                 cause: cause.clone(),
             }),
-        }
-    }
-
-    /// The store as a whole cannot be trusted.
-    fn ruined(&self, detail: String) -> StoreError {
-        StoreError::Damaged {
-            path: self.0.folder.clone(),
-            detail,
         }
     }
 
