@@ -244,11 +244,28 @@ impl Depot {
         text.lines().map(line).collect()
     }
 
-    /// Wait until the file sink has everything that the gateway states, and give both.
+    /// Wait until the gateway has judged everything it has stored by now.
+    ///
+    /// # Errors
+    /// When the fold does not come that far.
+    pub fn folded(&self) -> Result<()> {
+        let commit = |name| {
+            let found = fact(&self.status()?, name, &[]);
+            found.with_context(|| format!("no {name} in status"))
+        };
+        let stored = commit("newest_commit")?;
+        wait_for("the fold", || {
+            Ok((commit("folded_commit")? >= stored).then_some(()))
+        })
+    }
+
+    /// Wait until everything stored is judged and the file sink has all that the gateway states, and
+    /// give its lines.
     ///
     /// # Errors
     /// When that does not come about, with the difference.
     pub fn drained(&self) -> Result<Vec<Value>> {
+        self.folded()?;
         let mut difference = String::new();
         let waited = wait_for("the file sink to have everything stated", || {
             let stated: BTreeSet<_> = self.export("events")?.iter().filter_map(stated).collect();

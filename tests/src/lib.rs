@@ -1,5 +1,6 @@
 //! End to end: what the tests of this crate share. Real processes, a ledger of promises, load.
 
+pub mod cable;
 pub mod depot;
 pub mod device;
 pub mod effort;

@@ -284,6 +284,8 @@ pub fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
 pub struct Mosquitto {
     /// Where it listens.
     pub address: SocketAddr,
+    program: PathBuf,
+    folder: PathBuf,
     peer: Peer,
 }
 
@@ -301,29 +303,42 @@ impl Mosquitto {
         fs::write(
             &file,
             format!(
-                "listener {} 127.0.0.1\nallow_anonymous true\n",
+                // Without the last line it drops what a slow subscriber has not yet taken.
+                "listener {} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n",
                 address.port()
             ),
         )?;
         let mut broker = Self {
             address,
-            peer: Peer::start(
-                "mosquitto",
-                Command::new(program).arg("-c").arg(&file),
-                &folder.join("mosquitto.log"),
-            )?,
+            peer: Self::spawn(&program, folder)?,
+            program,
+            folder: folder.to_owned(),
         };
-        let answers = || TcpStream::connect(address).is_ok();
-        broker.peer.wait_until("to listen", answers)?;
+        broker.await_listening()?;
         Ok(Some(broker))
     }
 
-    /// Kill it; [`Mosquitto::start`] gives a new one at another address.
+    /// Kill it and start it again at the same address. It keeps nothing on disk, so it has forgotten
+    /// sessions, subscriptions and whatever it had not delivered.
     ///
     /// # Errors
-    /// When it could not be killed.
-    pub fn kill(&mut self) -> Result<()> {
-        self.peer.kill()
+    /// When it does not come up again.
+    pub fn restart(&mut self) -> Result<()> {
+        self.peer.kill()?;
+        self.peer = Self::spawn(&self.program, &self.folder)?;
+        self.await_listening()
+    }
+
+    fn spawn(program: &Path, folder: &Path) -> Result<Peer> {
+        let mut command = Command::new(program);
+        command.arg("-c").arg(folder.join("mosquitto.conf"));
+        Peer::start("mosquitto", &mut command, &folder.join("mosquitto.log"))
+    }
+
+    fn await_listening(&mut self) -> Result<()> {
+        let address = self.address;
+        let answers = || TcpStream::connect(address).is_ok();
+        self.peer.wait_until("to listen", answers)
     }
 }
 

@@ -11,6 +11,9 @@ use tests::peer;
 /// Seeds of the long campaign; the quick one runs the first.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=10;
 
+/// Seeds of the quick run that must show everything in [`SHORT`].
+const SEEDS_SHORT: std::ops::RangeInclusive<u64> = 2..=3;
+
 /// Wall time of a demo.
 const LONG: &str = "30s";
 /// Wall time within which every world shows an excursion, a shock and a delivery.
@@ -98,6 +101,21 @@ fn exported(data: &Path) -> Result<u64> {
         serde_json::from_str::<Value>(line)?;
     }
     Ok(text.lines().count() as u64)
+}
+
+#[test]
+fn every_world_shows_an_excursion_a_shock_and_a_delivery_within_twenty_seconds() {
+    // Side by side: each leaves most of a core idle.
+    std::thread::scope(|scope| {
+        for seed in SEEDS_SHORT {
+            scope.spawn(move || {
+                let output = demo(SHORT, &["--seed", &seed.to_string()]).unwrap();
+                let told = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert_eq!(output.status.code(), Some(0), "seed {seed}: {told}");
+                is_whole(&summary(&output).unwrap());
+            });
+        }
+    });
 }
 
 #[test]

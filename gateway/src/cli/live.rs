@@ -10,8 +10,8 @@ use serde::Serialize;
 const EVENTS_SHOWN: usize = 10;
 /// As plain lines, the trackers are listed once in so many headlines, from the second one on.
 const TRACKERS_EVERY_LINES: u32 = 5;
-/// Width assumed where the terminal does not tell.
-const WIDTH_COLUMNS: u16 = 120;
+/// Columns and lines assumed where the terminal does not tell.
+const SIZE_ASSUMED: (u16, u16) = (120, 60);
 
 /// One tracker, in words.
 #[derive(Clone, Debug)]
@@ -133,7 +133,7 @@ impl LiveView {
                 }
             }
             Form::Screen => {
-                let (width, height) = terminal::size().unwrap_or((WIDTH_COLUMNS, 60));
+                let (width, height) = known_size(terminal::size());
                 execute!(
                     out,
                     cursor::MoveTo(0, 0),
@@ -148,6 +148,14 @@ impl LiveView {
         self.drawn = self.drawn.wrapping_add(1);
         out.flush()
     }
+}
+
+/// Terminals that do not know their size say that it is nothing.
+fn known_size(told: io::Result<(u16, u16)>) -> (u16, u16) {
+    let told = told
+        .ok()
+        .filter(|(width, height)| *width > 0 && *height > 0);
+    told.unwrap_or(SIZE_ASSUMED)
 }
 
 /// The whole screen, at most `height - 1` lines; events come before trackers when space is short.
@@ -249,6 +257,14 @@ mod tests {
         assert!(lines.len() < 20, "{} lines", lines.len());
         assert!(lines.iter().any(|line| line.contains("more")));
         assert!(lines.last().unwrap().contains("Check the reefer"));
+    }
+
+    #[test]
+    fn a_terminal_without_a_size_gets_the_assumed_one() {
+        let unknown = io::Error::other("no terminal");
+        assert_eq!(known_size(Err(unknown)), SIZE_ASSUMED);
+        assert_eq!(known_size(Ok((0, 0))), SIZE_ASSUMED);
+        assert_eq!(known_size(Ok((80, 24))), (80, 24));
     }
 
     #[test]
