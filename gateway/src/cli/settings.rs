@@ -189,7 +189,9 @@ fn notice(row: &Row) {
             "{device} has not been heard yet; it gets them when it comes"
         ));
     } else if is(row, "connected", true) {
-        output::say(&format!("{device} is connected and is told now"));
+        output::say(&format!(
+            "{device} is connected and is told now, if it listens"
+        ));
     } else {
         output::say(&format!("{device} gets them when it connects next"));
     }

@@ -127,6 +127,15 @@ pub fn pending(store: &Store, device: &DeviceId) -> Result<Option<Pending>, Stor
     )
 }
 
+/// Whether a device ever said anything that was stored.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn is_heard(store: &Store, device: &DeviceId) -> Result<bool, StoreError> {
+    let present = stated(store, device, Field::Presence)?.is_some();
+    Ok(present || pending(store, device)?.is_some())
+}
+
 /// Notes the last number used in a boot, as the boot after it states.
 ///
 /// # Errors
@@ -301,6 +310,8 @@ mod tests {
             stated(&store, &device, Field::SettingsAnswer).unwrap(),
             None
         );
+        assert!(is_heard(&store, &device).unwrap());
+        assert!(!is_heard(&store, &"u".parse().unwrap()).unwrap());
         let pending = pending(&store, &device).unwrap().unwrap();
         assert_eq!(pending.oldest, RecordKey::new(u64::MAX, 2, 9));
         assert_eq!(pending.epoch, Epoch(u64::MAX));

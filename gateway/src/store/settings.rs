@@ -136,12 +136,6 @@ impl Known {
         })
     }
 
-    /// Whether the device was ever heard of.
-    #[must_use]
-    pub const fn is_heard(&self) -> bool {
-        self.born.is_some() || self.in_force.is_some()
-    }
-
     /// Where the wanted settings stand.
     #[must_use]
     pub fn state(&self) -> State {

@@ -2,8 +2,8 @@
 //! bytes. A new format gets a new `FORMAT_VERSION`, a new fixture, and code that still reads this one.
 //!
 //! `rows.hex` has one row a line: key and value as the engine has them. Frozen are journal
-//! (`j|`), seen runs (`d|`), history (`h|`), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`)
-//! and the cursors (`m|`). Revisions (`p|`) are not written yet; the fold's cache (`s|`) may be
+//! (`j|`), seen runs (`d|`), history (`h|`), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`),
+//! wanted settings (`w|`) and the cursors (`m|`). Revisions (`p|`) are not written yet; the fold's cache (`s|`) may be
 //! removed at any time and needs no freezing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
@@ -21,6 +21,7 @@ use gateway::store::history::{self, Kept};
 use gateway::store::outbox::{self, Tails};
 use gateway::store::quarantine::{self, Fill, Overflow};
 use gateway::store::seen::{self, Run};
+use gateway::store::settings;
 use gateway::store::{
     Batch, Commit, Engine, EngineError, FORMAT_VERSION, Order, Row, Span, Store, journal, view,
 };
@@ -29,7 +30,7 @@ use protocol::record::Record;
 
 use sample::{
     boot, contents, entries, key, known, lost, pending, pointer, posted, presence, records,
-    refused, tracker,
+    refused, settings, tracker,
 };
 
 const FIXTURE: &str = include_str!("rows.hex");
@@ -137,6 +138,10 @@ fn written() -> Rows {
     device::note_pending(&mut batch, &tracker(), pending()).unwrap();
     device::note_end(&mut batch, &boot(), Seq(41)).unwrap();
     device::note_lost(&mut batch, &tracker(), lost()).unwrap();
+    let known = settings();
+    settings::want(&mut batch, &tracker(), &known.wanted.unwrap(), 8).unwrap();
+    settings::note_answer(&mut batch, &tracker(), &known.answer.unwrap()).unwrap();
+    settings::note_in_force(&mut batch, &tracker(), &known.in_force.unwrap()).unwrap();
     for posted in posted() {
         let event = posted.revision.event.id.to_string();
         view::put(&mut batch, "SHP-1", &event, &posted).unwrap();
@@ -174,7 +179,7 @@ fn todays_code_writes_the_frozen_bytes() {
 fn the_fixture_has_rows_of_every_kind_that_outlives_a_restart() {
     let frozen = frozen();
     let tree = frozen.0.lock().unwrap();
-    for kind in ["j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "m|"] {
+    for kind in ["j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "m|"] {
         assert!(
             tree.keys().any(|key| key.starts_with(kind.as_bytes())),
             "{kind}"
@@ -239,4 +244,7 @@ fn todays_code_reads_the_frozen_bytes() {
     assert_eq!(told, [lost()]);
     let presence_row = device::stated(&store, &tracker(), Field::Presence).unwrap();
     assert_eq!(presence_row, Some(presence()));
+    let known = settings::Known::load(&store, &tracker()).unwrap();
+    assert_eq!(known, settings());
+    assert_eq!(settings::newest_given(&store).unwrap(), 8);
 }

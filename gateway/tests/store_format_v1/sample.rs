@@ -10,7 +10,9 @@ use gateway::store::journal::{Entry, Records, Stored};
 use gateway::store::outbox::Pointer;
 use gateway::store::quarantine::{Octets, Refused};
 use gateway::store::seen::BootId;
+use gateway::store::settings::{Answer, InForce, Known as KnownSettings, Wanted};
 use protocol::batch::{BatchEncoder, BatchHeader};
+use protocol::downlink::{Settings, SettingsField, SettingsRefusal};
 use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 use protocol::reading::{Battery, FixQuality, Measured, Missing, Position, Reading};
 use protocol::record::{
@@ -283,5 +285,37 @@ pub(crate) fn presence() -> Stated {
     Stated {
         received_at_ms: NOON.get(),
         payload: Octets(vec![0x82, 0x01, 0x00]),
+    }
+}
+
+/// Wanted, refused, and others in force.
+pub(crate) fn settings() -> KnownSettings {
+    let wanted = Settings {
+        version: 9,
+        temperature_above: None,
+        ..Settings::DEFAULT
+    };
+    let why = SettingsRefusal::OutOfRange {
+        field: SettingsField::SampleMoving,
+        value: 60,
+        min: 300,
+        max: 3_600,
+    };
+    KnownSettings {
+        wanted: Some(Wanted {
+            settings: wanted,
+            set_at: NOON,
+        }),
+        answer: Some(Answer {
+            version: 9,
+            received_at: NOON,
+            outcome: Err(why),
+        }),
+        in_force: Some(InForce {
+            key: key(5),
+            received_at: NOON,
+            settings: Settings::DEFAULT,
+        }),
+        born: None,
     }
 }

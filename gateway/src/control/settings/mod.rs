@@ -15,6 +15,7 @@ use super::desk::{Desk, DeskError, Emit, fact};
 use super::row::Row;
 use super::sample::text;
 use crate::clock::wall_utc;
+use crate::store::device::is_heard;
 use crate::store::settings::{self, Known, State, WANTED_MAX_DEVICES, Wanted};
 use crate::store::{Batch, Store, StoreError};
 
@@ -68,6 +69,7 @@ impl Desk {
         let changed = settings != base || !is_settled(&known);
         let connected = changed && self.want(&device, &known, settings)?;
         let mut row = standing(&device, &Known::load(&self.store, &device)?);
+        row.put("heard", is_heard(&self.store, &device)?);
         row.put("changed", changed);
         row.put("connected", connected);
         row.put("in_force_known", in_force(&known).is_some());
@@ -175,7 +177,9 @@ fn show_one(
     emit: &mut dyn FnMut(Row) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
     let known = Known::load(store, device)?;
-    let mut flow = emit(standing(device, &known));
+    let mut row = standing(device, &known);
+    row.put("heard", is_heard(store, device)?);
+    let mut flow = emit(row);
     for range in keys() {
         if flow.is_break() {
             break;
@@ -221,7 +225,6 @@ fn standing(device: &DeviceId, known: &Known) -> Row {
     row.put_some("since", since.map(text));
     row.put_some("reason", reason);
     row.put_some("in_force_version", known.version_in_force());
-    row.put("heard", known.is_heard());
     row
 }
 
