@@ -66,6 +66,9 @@ pub trait Vitals: Send + Sync + 'static {
     /// Every reason why not.
     fn ready(&self) -> Result<(), Vec<String>>;
 
+    /// What a gateway that is ready has still to do before its view is that of everything stored.
+    fn pending(&self) -> Option<String>;
+
     /// All metrics; values of one name follow each other.
     fn metrics(&self) -> Vec<Metric>;
 }
@@ -100,7 +103,12 @@ pub async fn serve(
 
 async fn readyz(State(vitals): State<Arc<dyn Vitals>>) -> impl IntoResponse {
     match vitals.ready() {
-        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(()) => {
+            let pending = vitals.pending();
+            let pending = pending.map(|pending| format!("; {pending}"));
+            let text = format!("ready{}\n", pending.unwrap_or_default());
+            (StatusCode::OK, text)
+        }
         Err(reasons) => {
             let text = format!("not ready: {}\n", reasons.join("; "));
             (StatusCode::SERVICE_UNAVAILABLE, text)
@@ -257,6 +265,10 @@ mod tests {
             }
         }
 
+        fn pending(&self) -> Option<String> {
+            Some("refold pending: 3 trackers".to_owned())
+        }
+
         fn metrics(&self) -> Vec<Metric> {
             let refused = |reason: &str, value| Metric {
                 name: "supercargo_refused_total",
@@ -309,7 +321,9 @@ mod tests {
     #[tokio::test]
     async fn metrics_come_in_the_text_format_with_its_content_type() {
         let (address, _stop) = server(&[], 4).await;
-        assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        let answer = ask(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with("\r\nready; refold pending: 3 trackers\n"));
         let answer = ask(address, "/metrics").await;
         assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();

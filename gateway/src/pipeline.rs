@@ -132,6 +132,7 @@ impl Gateway {
 
         let (wake, posted) = watch::channel(0);
         let fold = Fold::open(store.clone(), context, sinks.clone(), clock.clone(), wake)?;
+        let refold = fold.pending();
         let folder = Folder::new(fold);
 
         let (publications, queue) = commit::queue();
@@ -151,7 +152,7 @@ impl Gateway {
 
         let listener = listen(&config).await?;
         let addresses = Addresses::of(&listener)?;
-        let vital = Vital::new(&config, &store, &account, listener.handle(), health);
+        let vital = Vital::new(&config, &store, &account, listener.handle(), health, refold);
         let http = serve_http(&mut behind, &config, &vital, &stopping).await?;
         let handle = listener.handle();
         let running = Running {

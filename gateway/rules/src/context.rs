@@ -1,10 +1,12 @@
 //! What every step of the rules may look at: the plan, prepared for looking up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Debug, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::key::DeviceId;
+use sha2::{Digest, Sha256};
 
 use crate::condition::limit::Limit;
 use crate::event::Place;
@@ -13,6 +15,7 @@ use crate::plan::Plan;
 use crate::plan::fence::{Fence, LatLon};
 use crate::plan::profile::{Profile, ShockRule, TemperatureRule};
 use crate::plan::shipment::{Attachment, Shipment, Unit};
+use crate::tracker::STATE_VERSION;
 
 /// How long all units must stand in the final fence to be delivered, unless configured.
 const DELIVERED_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -50,6 +53,8 @@ pub struct Context {
     plan: Arc<Plan>,
     options: Options,
     fences: FenceIndex,
+    /// Of everything that all trackers are judged by.
+    digest: [u8; 32],
     routes: BTreeMap<String, Route>,
     duties: BTreeMap<DeviceId, Vec<Duty>>,
 }
@@ -112,6 +117,12 @@ impl Context {
             }
         }
         Self {
+            digest: digest(&(
+                STATE_VERSION,
+                env!("CARGO_PKG_VERSION"),
+                options,
+                &plan.fences,
+            )),
             plan,
             options,
             fences,
@@ -136,6 +147,13 @@ impl Context {
     #[must_use]
     pub fn duties(&self, device: &DeviceId) -> &[Duty] {
         self.duties.get(device).map_or(&[], Vec::as_slice)
+    }
+
+    /// Names everything besides its records that decides what `device` shows: its duties, the fences, the
+    /// options, and the version of the rules. State that was kept under another name is of no use.
+    #[must_use]
+    pub fn fingerprint(&self, device: &DeviceId) -> [u8; 32] {
+        digest(&(self.digest, self.duties(device)))
     }
 
     /// Ids of the shipments that `device` watches, each once.
@@ -219,4 +237,19 @@ impl Duty {
     pub const fn shock(&self) -> Option<&ShockRule> {
         self.profile.shock.as_ref()
     }
+}
+
+/// SHA-256 of the debug form, which names every field and tells every number in full.
+fn digest(value: &impl Debug) -> [u8; 32] {
+    struct Hasher(Sha256);
+    impl Write for Hasher {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.update(text);
+            Ok(())
+        }
+    }
+    let mut hasher = Hasher(Sha256::new());
+    // The hasher takes every text, and the plan's types write themselves without fail.
+    let _ = write!(hasher, "{value:?}");
+    hasher.0.finalize().into()
 }

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use protocol::key::{DeviceId, RecordKey};
+use serde::{Deserialize, Serialize};
 
 use crate::condition::device::LowBattery;
 use crate::condition::excursion::Episode;
@@ -12,7 +13,7 @@ use crate::event::Place;
 use crate::timeline::Dated;
 
 /// One thing that a tracker shows about a unit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fact {
     /// Position of the shipment in the plan.
     pub shipment: usize,
@@ -21,8 +22,10 @@ pub struct Fact {
     /// Position of the duty among those of the tracker.
     pub duty: usize,
     /// The tracker.
+    #[serde(with = "crate::serial::device")]
     pub device: DeviceId,
     /// Record that shows it; of an episode the one that opened it.
+    #[serde(with = "crate::serial::numbers")]
     pub key: RecordKey,
     /// When; of an episode its begin.
     pub at: Dated,
@@ -33,7 +36,7 @@ pub struct Fact {
 }
 
 /// What a tracker can show.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FactKind {
     /// It is inside a fence where its shipment stops.
     Arrived {
@@ -54,6 +57,7 @@ pub enum FactKind {
         /// Position of the fence in the plan.
         fence: usize,
         /// Record with which that was clear.
+        #[serde(with = "crate::serial::numbers")]
         decided_by: RecordKey,
         /// Whether the last fix was older than the decision: it rested indoors.
         inferred: bool,
@@ -76,6 +80,15 @@ pub enum FactKind {
 }
 
 impl FactKind {
+    /// Whether it tells of the journey; the others are episodes, each an event of its own.
+    #[must_use]
+    pub const fn is_stage(&self) -> bool {
+        matches!(
+            self,
+            Self::Arrived { .. } | Self::Departed { .. } | Self::Moving | Self::Rested { .. }
+        )
+    }
+
     /// What comes first at one moment and one key.
     const fn rank(&self) -> u8 {
         match self {

@@ -8,8 +8,10 @@
 //! // Per tracker: `Tracker` holds timeline, state and facts; it is a cache of the tracker's records.
 //! match tracker.offer(&context, key, &record) {           // each newly stored record, in key order
 //!     Offered::Folded => {}                               // it was the newest: done
-//!     Offered::Redated | Offered::Late => {               // an anchor, or a late record
-//!         tracker = Tracker::refold(&context, &device, &all_records_of(device));
+//!     Offered::Redated(dirty) | Offered::Late(dirty) => { // an anchor, or a late record
+//!         marks.retain(|mark| !dirty.spoils(tracker.timeline(), &mark.reach));
+//!         tracker.rewind(&context, marks.last());         // or None: from the start
+//!         for (key, record) in records_behind(marks.last()) { tracker.fold(&context, key, record) }
 //!     }
 //! }
 //!
@@ -49,5 +51,5 @@ pub mod verdict;
 pub mod watch;
 
 pub use context::{Context, Options};
-pub use tracker::{Offered, Tracker};
+pub use tracker::{Offered, Reach, Tracker};
 pub use verdict::{Verdict, verdict, verdict_of};

@@ -17,12 +17,28 @@ use crate::identity::{case_id, digest};
 /// The last revision told of each event, retracted ones included.
 pub type Told = BTreeMap<EventId, Revision>;
 
+/// How much of what is true a view says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Whole,
+    /// All milestones, and of the episodes those that may have changed. While nothing changes about the
+    /// past, no episode vanishes, and a complete one stays as it is.
+    Changed,
+}
+
 /// The revisions that lead a receiver from `told` to `view`, in order of event id.
 ///
 /// `late` says whether the change rests on data that came after later data had been judged.
 #[must_use]
 pub fn diff(told: &Told, view: &View, late: bool) -> Vec<Revision> {
-    let heritage = Heritage::of(told, view);
+    diff_within(told, view, late, Scope::Whole)
+}
+
+/// The same for a view that says as much as `scope` promises.
+#[must_use]
+pub fn diff_within(told: &Told, view: &View, late: bool, scope: Scope) -> Vec<Revision> {
+    let heritage = Heritage::of(told, view, scope);
     let mut revisions = Vec::new();
     for event in view.values() {
         let before = told.get(&event.id);
@@ -38,7 +54,7 @@ pub fn diff(told: &Told, view: &View, late: bool) -> Vec<Revision> {
             event: event.clone(),
         });
     }
-    for before in vanished(told, view) {
+    for before in vanished(told, view, scope) {
         revisions.push(Revision {
             rev: before.rev.saturating_add(1),
             phase: Phase::Retract,
@@ -71,9 +87,11 @@ fn phase(before: Option<&Revision>, event: &Event) -> Option<Phase> {
 
 /// Events told and no longer true. Expectations and estimates are closed by whoever made them, never
 /// retracted.
-fn vanished<'a>(told: &'a Told, view: &View) -> impl Iterator<Item = &'a Revision> {
-    told.values().filter(|before| {
+fn vanished<'a>(told: &'a Told, view: &View, scope: Scope) -> impl Iterator<Item = &'a Revision> {
+    let is_said = move |event: &Event| scope == Scope::Whole || event.code.is_milestone();
+    told.values().filter(move |before| {
         before.phase != Phase::Retract
+            && is_said(&before.event)
             && !before.event.code.is_outside_verdict()
             && !view.contains_key(&before.event.id)
     })
@@ -116,9 +134,9 @@ struct Heritage<'a> {
 }
 
 impl<'a> Heritage<'a> {
-    fn of(told: &'a Told, view: &'a View) -> Self {
+    fn of(told: &'a Told, view: &'a View, scope: Scope) -> Self {
         let mut heritage = Self::default();
-        let mut gone: Vec<&Revision> = vanished(told, view).collect();
+        let mut gone: Vec<&Revision> = vanished(told, view, scope).collect();
         gone.sort_by_key(|before| (before.event.occurred_at, &before.event.id));
         for before in gone {
             let heirs = || {

@@ -1,4 +1,5 @@
-//! How the protocol's values are written in events: times as milliseconds, keys as text.
+//! How the protocol's values are written: in events times as milliseconds and keys as text, in the state of
+//! a tracker both as bare numbers.
 
 /// `UtcMs` as an integer of milliseconds since 1970.
 pub(crate) mod utc {
@@ -73,5 +74,20 @@ pub(crate) mod key {
             .next()
             .is_none()
             .then(|| RecordKey::new(epoch, boot, seq))
+    }
+}
+
+/// A record key as its three numbers, where nobody reads it.
+pub(crate) mod numbers {
+    use protocol::key::RecordKey;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(key: &RecordKey, s: S) -> Result<S::Ok, S::Error> {
+        (key.epoch.0, key.boot.0, key.seq.0).serialize(s)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<RecordKey, D::Error> {
+        let (epoch, boot, seq) = Deserialize::deserialize(d)?;
+        Ok(RecordKey::new(epoch, boot, seq))
     }
 }

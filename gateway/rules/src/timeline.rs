@@ -13,39 +13,41 @@
 //!   those around it are not.
 //!
 //! Durations within a boot are differences of uptime; universal time only labels them and crosses boots.
+//!
+//! What a timeline knows does not depend on the order in which records are taken into account, nor on
+//! whether one is taken twice.
 
-use std::collections::BTreeMap;
+mod point;
+mod redate;
+mod row;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use protocol::key::{Boot, Epoch, RecordKey, Seq};
-use protocol::record::{Anchor, Record};
+use protocol::record::Record;
 use protocol::units::{UptimeMs, UtcMs};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::point::milliseconds;
+use self::point::{Point, UPTIME_MAX_MS, between, beyond, far_behind};
+pub use self::redate::Redated;
+use self::row::{StampRow, TimelineRow};
 
 use crate::event::TimeQuality;
-
-/// Shortest distance of two anchors whose rate is used beyond them, in milliseconds.
-const RATE_BASELINE_MS: i64 = 3_600_000;
-
-/// Fastest or slowest clock whose rate is believed, in parts per million.
-const RATE_MAX_PPM: i64 = 1_000;
-
-/// How far a clock of unknown rate may drift, in parts per million.
-const DRIFT_PPM: i64 = 20;
 
 /// How much earlier than the firmware's build an anchor may be, in milliseconds: 365 days, for a
 /// firmware that was built with a wrong clock.
 const BEFORE_BUILD_MAX_MS: i64 = 365 * 86_400_000;
 
-/// Longest uptime that is told apart, in milliseconds: some 140,000 years, so that sums of uptimes and
-/// universal times stay far inside 64 bits whatever a device claims.
-const UPTIME_MAX_MS: i64 = 1 << 52;
-
 /// Uncertainty of a time that is bounded on one side only, in milliseconds: a year.
 const UNBOUNDED_MS: i64 = 365 * 86_400_000;
 
 /// A moment in universal time and how it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dated {
     /// The moment.
+    #[serde(with = "crate::serial::utc")]
     pub at: UtcMs,
     /// How it is known.
     pub quality: TimeQuality,
@@ -54,7 +56,8 @@ pub struct Dated {
 }
 
 /// A moment on a device's clock, dated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "StampRow", from = "StampRow")]
 pub struct Stamp {
     /// Life of the counters.
     pub epoch: Epoch,
@@ -88,6 +91,16 @@ impl Stamp {
     }
 }
 
+/// A record and when it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// The record.
+    #[serde(with = "crate::serial::numbers")]
+    pub key: RecordKey,
+    /// When.
+    pub at: Stamp,
+}
+
 /// Place of a record in its tracker's life: epochs order by their earliest anchored time (those
 /// without one come last), then boot and sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,7 +125,8 @@ pub fn is_countable(uptime: UptimeMs) -> bool {
 }
 
 /// What a tracker's records say about its clock.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "TimelineRow", from = "TimelineRow")]
 pub struct Timeline {
     boots: BTreeMap<(Epoch, Boot), BootClock>,
     /// Earliest accepted anchor of each epoch that has one, in milliseconds since 1970.
@@ -123,20 +137,13 @@ pub struct Timeline {
 struct BootClock {
     first_ms: i64,
     last_ms: i64,
+    /// When the firmware was built; the latest claim, should there be several.
     build_ms: Option<i64>,
     /// As recorded.
-    claimed: Vec<Point>,
+    claimed: BTreeSet<Point>,
     /// Those that are believed, one per uptime, in order of uptime.
     anchors: Vec<Point>,
     bound: Option<Bound>,
-}
-
-/// An anchor in plain milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Point {
-    uptime_ms: i64,
-    uncertainty_ms: i64,
-    utc_ms: i64,
 }
 
 /// What the neighbours say about a boot without an anchor.
@@ -158,15 +165,39 @@ impl Timeline {
         timeline
     }
 
-    /// Take one more record into account. Returns whether records before it are dated anew.
-    pub fn learn(&mut self, key: RecordKey, record: &Record) -> bool {
-        let new_boot = !self.boots.contains_key(&(key.epoch, key.boot));
-        let before = self.anchors_of(key).to_vec();
-        self.note(key, record);
-        if new_boot || matches!(record, Record::Anchor(_) | Record::Boot(_)) {
-            self.rebase();
+    /// Take one more record into account. Returns from where on it dates others anew.
+    pub fn learn(&mut self, key: RecordKey, record: &Record) -> Option<Redated> {
+        if !self.note(key, record) {
+            return None;
         }
-        before != self.anchors_of(key)
+        let before = self.clone();
+        self.rebase();
+        redate::between(&before, self)
+    }
+
+    /// Take a record into account whose consequences [`Self::settle`] draws: a way to learn many at the
+    /// price of one.
+    pub fn collect(&mut self, key: RecordKey, record: &Record) {
+        self.note(key, record);
+    }
+
+    /// Draw the consequences of what was collected. Returns from where on records are dated otherwise than
+    /// by `before`, which this timeline was before.
+    pub fn settle(&mut self, before: &Self) -> Option<Redated> {
+        self.rebase();
+        redate::between(before, self)
+    }
+
+    /// Epochs of which something is known.
+    #[must_use]
+    pub fn epochs(&self) -> BTreeSet<Epoch> {
+        self.boots.keys().map(|(epoch, _)| *epoch).collect()
+    }
+
+    /// Where the first record of a boot would stand.
+    pub(crate) fn boot_key(&self, epoch: Epoch, boot: Boot) -> FoldKey {
+        let seq = Seq(0);
+        self.fold_key(RecordKey { epoch, boot, seq })
     }
 
     /// Where a record stands in its tracker's life.
@@ -199,28 +230,45 @@ impl Timeline {
         let Some(clock) = self.boots.get(&(key.epoch, key.boot)) else {
             return false;
         };
-        let newest = clock.claimed.iter().max();
+        let newest = clock.claimed.last();
         newest.is_some_and(|point| is_too_early(point.utc_ms, clock.build_ms))
     }
 
-    fn anchors_of(&self, key: RecordKey) -> &[Point] {
-        let clock = self.boots.get(&(key.epoch, key.boot));
-        clock.map_or(&[], |clock| &clock.anchors)
-    }
-
-    fn note(&mut self, key: RecordKey, record: &Record) {
+    /// Whether that may change how anything is dated.
+    fn note(&mut self, key: RecordKey, record: &Record) -> bool {
         let uptime_ms = milliseconds(record.uptime());
+        let place = (key.epoch, key.boot);
+        let new_boot = !self.boots.contains_key(&place);
         let clock = self
             .boots
-            .entry((key.epoch, key.boot))
+            .entry(place)
             .or_insert_with(|| BootClock::starting(uptime_ms));
+        let earlier = uptime_ms < clock.first_ms;
+        let later = uptime_ms > clock.last_ms;
         clock.first_ms = clock.first_ms.min(uptime_ms);
         clock.last_ms = clock.last_ms.max(uptime_ms);
-        match record {
-            Record::Anchor(anchor) => clock.claimed.push(Point::of(anchor)),
-            Record::Boot(boot) => clock.build_ms = Some(boot.build_time.get()),
-            _ => {}
-        }
+        let claims = match record {
+            Record::Anchor(anchor) => clock.claimed.insert(Point::of(anchor)),
+            Record::Boot(boot) => {
+                let before = clock.build_ms;
+                clock.build_ms = before.max(Some(boot.build_time.get()));
+                clock.build_ms != before
+            }
+            _ => false,
+        };
+        // Neighbours bound each other by where a boot begins and ends.
+        new_boot || claims || earlier && self.has_before(place) || later && self.has_after(place)
+    }
+
+    fn has_before(&self, (epoch, boot): (Epoch, Boot)) -> bool {
+        let mut before = self.boots.range((epoch, Boot(0))..(epoch, boot));
+        before.next().is_some()
+    }
+
+    fn has_after(&self, (epoch, boot): (Epoch, Boot)) -> bool {
+        let behind = (Excluded((epoch, boot)), Unbounded);
+        let mut after = self.boots.range(behind);
+        after.next().is_some_and(|((other, _), _)| *other == epoch)
     }
 
     /// Decide which anchors are believed, and bound the boots that have none.
@@ -281,17 +329,16 @@ impl BootClock {
             first_ms: uptime_ms,
             last_ms: uptime_ms,
             build_ms: None,
-            claimed: Vec::new(),
+            claimed: BTreeSet::new(),
             anchors: Vec::new(),
             bound: None,
         }
     }
 
     fn judge_anchors(&mut self) {
-        let mut anchors = self.claimed.clone();
-        anchors.retain(|point| !is_too_early(point.utc_ms, self.build_ms));
+        let credible = |point: &&Point| !is_too_early(point.utc_ms, self.build_ms);
+        let mut anchors: Vec<Point> = self.claimed.iter().filter(credible).copied().collect();
         // Sorted by uptime, then uncertainty: of several for one moment the surest stays.
-        anchors.sort_unstable();
         anchors.dedup_by_key(|point| point.uptime_ms);
         self.anchors = anchors;
     }
@@ -310,10 +357,7 @@ impl BootClock {
                     .find(|point| a.rate_from(point).is_some());
                 beyond(a, far, uptime_ms)
             }
-            (None, Some(b)) => {
-                let far = later.iter().find(|point| point.rate_from(b).is_some());
-                beyond(b, far, uptime_ms)
-            }
+            (None, Some(b)) => beyond(b, far_behind(later), uptime_ms),
             (None, None) => return self.bound.map(|bound| bound.date(uptime_ms)),
         };
         Some(Dated {
@@ -321,27 +365,6 @@ impl BootClock {
             quality: TimeQuality::Anchored,
             uncertainty_ms,
         })
-    }
-}
-
-impl Point {
-    fn of(anchor: &Anchor) -> Self {
-        Self {
-            uptime_ms: milliseconds(anchor.uptime),
-            uncertainty_ms: i64::from(anchor.uncertainty.get()),
-            utc_ms: anchor.utc.get(),
-        }
-    }
-
-    /// Milliseconds of uptime and of universal time since `earlier`, when that pair gives a rate.
-    fn rate_from(&self, earlier: &Self) -> Option<(i64, i64)> {
-        let (dm, du) = (
-            self.uptime_ms - earlier.uptime_ms,
-            self.utc_ms - earlier.utc_ms,
-        );
-        let drift = (i128::from(du) - i128::from(dm)).abs() * 1_000_000;
-        let credible = drift <= i128::from(dm) * i128::from(RATE_MAX_PPM);
-        (dm >= RATE_BASELINE_MS && credible).then_some((dm, du))
     }
 }
 
@@ -364,55 +387,8 @@ impl Bound {
     }
 }
 
-/// Time between two anchors and its uncertainty.
-fn between(a: &Point, b: &Point, uptime_ms: i64) -> (i64, i64) {
-    let (dm, du) = (b.uptime_ms - a.uptime_ms, b.utc_ms - a.utc_ms);
-    let worst_ms = a.uncertainty_ms.max(b.uncertainty_ms);
-    if du <= 0 {
-        // Anchors that contradict each other: believe the nearer one, and say how far they are apart.
-        let near_a = uptime_ms - a.uptime_ms <= b.uptime_ms - uptime_ms;
-        let near = if near_a { a } else { b };
-        let utc_ms = near.utc_ms + uptime_ms - near.uptime_ms;
-        return (utc_ms, worst_ms + dm - du);
-    }
-    (a.utc_ms + scaled(uptime_ms - a.uptime_ms, du, dm), worst_ms)
-}
-
-/// Time beyond the outermost anchor `edge`, with the rate that `far` gives if there is one.
-fn beyond(edge: &Point, far: Option<&Point>, uptime_ms: i64) -> (i64, i64) {
-    let distance_ms = uptime_ms - edge.uptime_ms;
-    let pair = far.and_then(|far| {
-        let (low, high) = if far < edge { (far, edge) } else { (edge, far) };
-        high.rate_from(low)
-            .map(|(dm, du)| (dm, du, far.uncertainty_ms))
-    });
-    let (offset_ms, growth_ms) = match pair {
-        Some((dm, du, far_ms)) => (
-            scaled(distance_ms, du, dm),
-            scaled(distance_ms.abs(), edge.uncertainty_ms + far_ms, dm),
-        ),
-        None => (distance_ms, scaled(distance_ms.abs(), DRIFT_PPM, 1_000_000)),
-    };
-    (
-        edge.utc_ms.saturating_add(offset_ms),
-        edge.uncertainty_ms.saturating_add(growth_ms),
-    )
-}
-
-/// `value * numerator / denominator`, rounded to the nearest; `denominator` is positive.
-fn scaled(value: i64, numerator: i64, denominator: i64) -> i64 {
-    let denominator = i128::from(denominator);
-    let product = i128::from(value) * i128::from(numerator);
-    let rounded = (product + denominator / 2).div_euclid(denominator);
-    i64::try_from(rounded).unwrap_or(i64::MAX)
-}
-
 fn is_too_early(utc_ms: i64, build_ms: Option<i64>) -> bool {
     build_ms.is_some_and(|build_ms| utc_ms < build_ms - BEFORE_BUILD_MAX_MS)
-}
-
-fn milliseconds(uptime: UptimeMs) -> i64 {
-    i64::try_from(uptime.get()).map_or(UPTIME_MAX_MS, |ms| ms.min(UPTIME_MAX_MS))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use protocol::key::{DeviceId, RecordKey};
 use rules::Tracker;
 use rules::watch::clock::{ClockState, ClockWatch, Sighting};
 
-use super::trackers::record;
+use super::brought::record;
 use crate::store::journal::{Chunk, Entry};
 
 /// The watches, by tracker.

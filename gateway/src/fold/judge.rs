@@ -1,12 +1,13 @@
 //! From trackers to revisions: the verdict of the shipments concerned, and what to tell.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use protocol::key::DeviceId;
 use protocol::units::UtcMs;
 use rules::event::Revision;
-use rules::notify;
+use rules::notify::{self, Scope, Told};
 use rules::plan::shipment::Shipment;
 use rules::watch;
 use rules::watch::clock::{ClockState, revise_clocks};
@@ -14,10 +15,11 @@ use rules::watch::clock::{ClockState, revise_clocks};
 use super::posted::Posted;
 use super::{Concerned, Fold, SEQUENCE_ROW, pointer};
 use crate::store::table::{self, Table};
-use crate::store::{Batch, StoreError, view};
+use crate::store::{Batch, Store, StoreError, view};
 
 impl Fold {
-    /// Judge the shipments concerned and write what changed together with `batch`.
+    /// Judge the shipments concerned, as far as all their trackers have been rebuilt, and write what
+    /// changed together with `batch`.
     pub(super) fn commit(
         &mut self,
         mut batch: Batch,
@@ -28,12 +30,32 @@ impl Fold {
             let Some(shipment) = context.plan().shipment(id) else {
                 continue;
             };
-            let view = self.trackers.verdict(&context, shipment);
+            if !self.trackers.are_whole(shipment) {
+                continue;
+            }
+            let mut scope = Scope::Changed;
+            if self.unjudged.remove(id) {
+                let told = told(&self.store, id)?;
+                self.told.insert(id.clone(), told);
+                scope = Scope::Whole;
+            }
+            if concerned.past.contains(id) {
+                scope = Scope::Whole;
+            }
+            let trackers = &self.trackers;
+            let (view, scope) = trackers.verdict(&context, shipment, &concerned.devices, scope);
             let told = self.told.entry(id.clone()).or_default();
-            let revisions = notify::diff(told, &view, concerned.late.contains(id));
+            let late = concerned.late.contains(id);
+            let revisions = notify::diff_within(told, &view, late, scope);
             self.post(&mut batch, id, revisions)?;
         }
-        self.publish(batch)
+        self.publish(batch)?;
+        self.trackers.judged(&concerned.devices);
+        // Only now: whoever sees that nothing is pending shall find the view of it.
+        let pending = self.trackers.pending();
+        self.pending
+            .send_if_modified(|before| std::mem::replace(before, pending) != pending);
+        Ok(())
     }
 
     /// Silences that began or ended, clocks that became implausible or good.
@@ -46,7 +68,7 @@ impl Fold {
         let heard = self.trackers.heard(&self.context, shipment);
         let plan = self.context.plan();
         let silent = watch::silences(plan, shipment, &heard, now);
-        let nothing = notify::Told::new();
+        let nothing = Told::new();
         let told = self.told.get(&shipment.id).unwrap_or(&nothing);
         let tolerance = self.context.options().clock_tolerance;
         let mut revisions = watch::revise(told, &silent, &heard);
@@ -93,4 +115,15 @@ impl Fold {
         }
         Ok(())
     }
+}
+
+/// What was told of a shipment.
+fn told(store: &Store, shipment: &str) -> Result<Told, StoreError> {
+    let mut told = Told::new();
+    view::each(store, shipment, |_, posted: Posted| {
+        let revision = posted.revision;
+        told.insert(revision.event.id.clone(), revision);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(told)
 }

@@ -3,22 +3,29 @@
 //! The fold takes commits from the journal in order. It writes their records into the history (again
 //! after a crash, with the same result), brings the trackers concerned up to date, asks the rules for
 //! the verdict of the shipments concerned, and then changes view, outbox and cursor in one batch. What
-//! it keeps in memory is a cache of the history, rebuilt at every start; so after any crash the view is
-//! again the verdict of what is stored.
+//! it keeps in memory is a cache of the history, and so are the checkpoints it leaves in the store; so
+//! after any crash the view is again the verdict of what is stored.
+//!
+//! At start nothing is rebuilt. Each step of [`Fold::advance`] takes a commit, and rebuilds one tracker
+//! from its newest checkpoint, or from its first record when there is none that can be used. A shipment
+//! is judged when all its trackers have been rebuilt, never before: half of what it shows would take back
+//! what was said.
 //!
 //! Rows of the outbox are made durable before sinks are woken: otherwise a power cut could take back a
 //! revision number that a receiver has already seen with other content.
 
+mod brought;
 mod clocks;
 mod judge;
 mod mend;
 pub mod posted;
+mod refold;
 #[cfg(test)]
 mod tests;
 mod trackers;
+mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use protocol::key::{DeviceId, RecordKey};
@@ -28,17 +35,19 @@ use rules::notify::Told;
 use tokio::sync::watch;
 
 use self::clocks::Clocks;
-use self::posted::Posted;
-use self::trackers::Trackers;
+use self::trackers::{Stale, Taken, Trackers};
 use crate::clock::Clock;
 use crate::store::history::{self, Known};
-use crate::store::journal::{self, Chunk, Entry, Records};
+use crate::store::journal::{self, Chunk, Entry, Records, Stored};
 use crate::store::outbox::{Pointer, Tails};
 use crate::store::table::{self, Table};
-use crate::store::{Batch, Commit, Store, StoreError, view};
+use crate::store::{Batch, Commit, Store, StoreError};
 
 /// Name of the row that holds the sequence of the newest revision.
 const SEQUENCE_ROW: &str = "sequence";
+
+/// Most history rows of one batch, which holds the store's lock: half a millisecond.
+const HISTORY_BATCH_ROWS: usize = 128;
 
 /// Applies the rules to what the journal brings.
 #[derive(Debug)]
@@ -50,13 +59,20 @@ pub struct Fold {
     clock: Clock,
     trackers: Trackers,
     clocks: Clocks,
+    /// What was told of each shipment that has been judged.
     told: BTreeMap<String, Told>,
+    /// Shipments that have not been judged since the start.
+    unjudged: BTreeSet<String>,
     tails: Tails,
     sequence: u64,
     /// Damaged rows of the store when view and outbox were last known to be whole.
     rows_set_aside: u64,
+    /// Whether pointers may be missing in the outbox: rows were damaged before the start.
+    requeue_due: bool,
     /// Sequence of the newest revision that sinks may read.
     wake: watch::Sender<u64>,
+    /// How many trackers wait to be rebuilt.
+    pending: watch::Sender<usize>,
 }
 
 /// Which shipments a change concerns.
@@ -65,11 +81,15 @@ struct Concerned {
     shipments: BTreeSet<String>,
     /// Those of them that a late record concerns.
     late: BTreeSet<String>,
+    /// Those of them whose past changed: they are judged anew as a whole.
+    past: BTreeSet<String>,
+    /// The trackers concerned.
+    devices: BTreeSet<DeviceId>,
 }
 
 impl Fold {
-    /// Rebuild from the history, bring the view up to the present plan and take what waits in the
-    /// journal. `wake` carries the sequence of the newest revision, for sinks and followers.
+    /// A fold that goes on where the last one stopped, once it is advanced. `wake` carries the sequence of
+    /// the newest revision, for sinks and followers.
     ///
     /// # Errors
     /// When the store fails or holds damaged rows.
@@ -80,65 +100,109 @@ impl Fold {
         clock: Clock,
         wake: watch::Sender<u64>,
     ) -> Result<Self, StoreError> {
-        let mut told: BTreeMap<String, Told> = BTreeMap::new();
-        view::each_of_all(&store, |shipment, _, posted: Posted| {
-            let revision = posted.revision;
-            told.entry(shipment)
-                .or_default()
-                .insert(revision.event.id.clone(), revision);
-            Ok(ControlFlow::Continue(()))
-        })?;
         let sequence = table::value(&store, Table::Meta, SEQUENCE_ROW)?.unwrap_or_default();
         wake.send_replace(sequence);
-        let trackers = Trackers::rebuild(&store, &context)?;
-        let (context, tails) = (Arc::new(context), Tails::default());
         let rows_set_aside = store.rows_set_aside();
-        let mut fold = Self {
+        let trackers = Trackers::of(&context);
+        let shipments = context.plan().shipments.iter();
+        let unjudged = shipments.map(|shipment| shipment.id.clone()).collect();
+        Ok(Self {
             store,
-            context,
             sinks,
             clock,
-            trackers,
             clocks: Clocks::default(),
-            told,
-            tails,
+            told: BTreeMap::new(),
+            unjudged,
+            tails: Tails::default(),
             sequence,
+            requeue_due: rows_set_aside > 0,
             rows_set_aside,
             wake,
-        };
-        let shipments = fold.context.plan().shipments.iter();
-        let every = shipments.map(|shipment| shipment.id.clone()).collect();
-        let concerned = Concerned {
-            shipments: every,
-            late: BTreeSet::new(),
-        };
-        fold.commit(Batch::default(), &concerned)?;
-        if fold.rows_set_aside > 0 {
-            fold.requeue()?;
-        }
-        fold.catch_up()?;
-        Ok(fold)
+            pending: watch::Sender::new(trackers.pending()),
+            trackers,
+            context: Arc::new(context),
+        })
     }
 
-    /// Take every commit that waits in the journal, as long as there is space to write at all. Returns
-    /// how many records were taken.
+    /// How many trackers wait to be rebuilt: until it is none, the view of their shipments is that of
+    /// before the start.
+    #[must_use]
+    pub fn pending(&self) -> watch::Receiver<usize> {
+        self.pending.subscribe()
+    }
+
+    /// Take every commit that waits in the journal and rebuild every tracker, as long as there is space
+    /// to write at all. Returns how many records were taken.
     ///
     /// # Errors
     /// When the store fails or holds damaged rows.
     pub fn catch_up(&mut self) -> Result<u64, StoreError> {
         let mut records = 0;
-        loop {
-            if !self.store.room().may_write() {
-                return Ok(records);
-            }
-            // Before looking: what is committed meanwhile is for the next look.
-            let newest = self.store.newest_commit();
-            let Some(chunk) = self.oldest_chunk()? else {
-                self.pass(newest)?;
-                return Ok(records);
-            };
-            records += self.take(&chunk)?;
+        while let Some(taken) = self.advance()? {
+            records += taken;
         }
+        Ok(records)
+    }
+
+    /// Take the oldest commit of the journal, and rebuild one tracker. Returns how many records were
+    /// taken; `None` when there was nothing to do, or no space to write.
+    ///
+    /// # Errors
+    /// When the store fails or holds damaged rows.
+    pub fn advance(&mut self) -> Result<Option<u64>, StoreError> {
+        if !self.store.room().may_write() {
+            return Ok(None);
+        }
+        let taken = self.take_oldest()?;
+        let rebuilt = self.rebuild_one()?;
+        Ok(taken.or(rebuilt.then_some(0)))
+    }
+
+    /// Take every commit that waits in the journal, and leave checkpoints for a quick start, as long as
+    /// there is space to write at all.
+    ///
+    /// # Errors
+    /// When the store fails or holds damaged rows.
+    pub fn close(&mut self) -> Result<(), StoreError> {
+        while self.store.room().may_write() {
+            if self.take_oldest()?.is_none() {
+                return self.trackers.close(&self.store);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_oldest(&mut self) -> Result<Option<u64>, StoreError> {
+        // Before looking: what is committed meanwhile is for the next look.
+        let newest = self.store.newest_commit();
+        match journal::oldest(&self.store)? {
+            Some(chunk) => self.take(&chunk).map(Some),
+            None => self.pass(newest).map(|()| None),
+        }
+    }
+
+    /// Rebuild one tracker, or do what waits until there is none left. Whether there was anything to do.
+    fn rebuild_one(&mut self) -> Result<bool, StoreError> {
+        if let Some(device) = self.trackers.restore_next(&self.store, &self.context)? {
+            let mut concerned = Concerned::default();
+            concerned.add(&self.context, &device, None);
+            self.commit(Batch::default(), &concerned)?;
+            return Ok(true);
+        }
+        if !self.unjudged.is_empty() {
+            // Shipments without trackers.
+            let concerned = Concerned {
+                shipments: self.unjudged.clone(),
+                ..Concerned::default()
+            };
+            self.commit(Batch::default(), &concerned)?;
+            return Ok(true);
+        }
+        if std::mem::take(&mut self.requeue_due) {
+            self.requeue()?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Move the cursor over commits that left nothing in the journal: duplicates, births, goodbyes.
@@ -166,67 +230,61 @@ impl Fold {
         let context = Arc::clone(&self.context);
         let clocks = self.clocks.states();
         let mut batch = Batch::default();
-        for shipment in &context.plan().shipments {
+        let judged = |id: &str| !self.unjudged.contains(id);
+        let shipments = context.plan().shipments.iter();
+        let judged: Vec<_> = shipments.filter(|shipment| judged(&shipment.id)).collect();
+        for shipment in judged {
             let revisions = self.missed(shipment, &clocks, now);
             self.post(&mut batch, &shipment.id, revisions)?;
         }
         self.publish(batch)
     }
 
-    fn oldest_chunk(&self) -> Result<Option<Chunk>, StoreError> {
-        let mut oldest = None;
-        journal::each(&self.store, Commit(0), |chunk| {
-            oldest = Some(chunk);
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(oldest)
-    }
-
     fn take(&mut self, chunk: &Chunk) -> Result<u64, StoreError> {
-        let records = self.keep(chunk)?;
-        let mut concerned = Concerned::default();
-        for device in devices(chunk) {
-            let late = self
-                .trackers
-                .advance(&self.store, &self.context, &device, chunk)?;
-            if let Some(tracker) = self.trackers.tracker(&device) {
-                let tolerance = self.context.options().clock_tolerance;
-                self.clocks.look(&device, tracker, chunk, tolerance);
-            }
-            for shipment in self.context.shipments_of(&device) {
-                concerned.shipments.insert(shipment.to_owned());
-                if late {
-                    concerned.late.insert(shipment.to_owned());
+        let context = Arc::clone(&self.context);
+        let devices = brought::by_device(chunk);
+        let (mut concerned, mut stale) = (Concerned::default(), Vec::new());
+        let mut untrue = Batch::default();
+        for (device, brought) in &devices {
+            let trackers = &mut self.trackers;
+            match trackers.take(&self.store, &context, device, brought, &mut untrue)? {
+                Taken::Left => {}
+                Taken::Folded => concerned.add(&context, device, None),
+                Taken::Stale(why) => {
+                    concerned.add(&context, device, Some(why));
+                    stale.push((*device, why));
                 }
+            }
+        }
+        let records = self.keep(chunk, untrue)?;
+        for (device, why) in stale {
+            self.trackers.refold(&self.store, &context, device, why)?;
+        }
+        let tolerance = context.options().clock_tolerance;
+        for device in devices.keys() {
+            if let Some(tracker) = self.trackers.tracker(device) {
+                self.clocks.look(device, tracker, chunk, tolerance);
             }
         }
         let mut batch = Batch::default();
         journal::fold_taken(&mut batch, chunk)?;
         self.commit(batch, &concerned)?;
+        for device in devices.keys() {
+            self.trackers.keep_up(&self.store, device)?;
+        }
         Ok(records)
     }
 
-    /// Write the chunk's records into the history. Doing so twice changes nothing.
-    fn keep(&self, chunk: &Chunk) -> Result<u64, StoreError> {
-        let mut batch = Batch::default();
+    /// Write the chunk's records into the history, behind what `batch` holds already. Doing so twice
+    /// changes nothing.
+    fn keep(&self, chunk: &Chunk, mut batch: Batch) -> Result<u64, StoreError> {
         let mut count = 0;
         for entry in &chunk.entries {
             match entry {
                 Entry::Contested { device, key } => history::contest(&mut batch, device, *key),
                 Entry::Records(arrived) => {
                     for stored in &arrived.records {
-                        let known = Known {
-                            received_at: arrived.received_at,
-                            qos: arrived.qos,
-                            content: stored.content.clone(),
-                        };
-                        let Records { epoch, boot, .. } = *arrived;
-                        let key = RecordKey {
-                            epoch,
-                            boot,
-                            seq: stored.seq,
-                        };
-                        history::put(&mut batch, &arrived.device, key, &known);
+                        self.keep_one(&mut batch, arrived, stored)?;
                         count += 1;
                     }
                 }
@@ -234,6 +292,44 @@ impl Fold {
         }
         self.store.apply(batch)?;
         Ok(count)
+    }
+
+    fn keep_one(
+        &self,
+        batch: &mut Batch,
+        arrived: &Records,
+        stored: &Stored,
+    ) -> Result<(), StoreError> {
+        let known = Known {
+            received_at: arrived.received_at,
+            qos: arrived.qos,
+            content: stored.content.clone(),
+        };
+        let key = RecordKey {
+            epoch: arrived.epoch,
+            boot: arrived.boot,
+            seq: stored.seq,
+        };
+        history::put(batch, &arrived.device, key, &known);
+        if batch.len() < HISTORY_BATCH_ROWS {
+            return Ok(());
+        }
+        self.store.apply(std::mem::take(batch))
+    }
+}
+
+impl Concerned {
+    fn add(&mut self, context: &Context, device: &DeviceId, stale: Option<Stale>) {
+        self.devices.insert(device.clone());
+        for shipment in context.shipments_of(device) {
+            self.shipments.insert(shipment.to_owned());
+            if stale.is_some() {
+                self.past.insert(shipment.to_owned());
+            }
+            if stale.is_some_and(|stale| stale != Stale::Redated) {
+                self.late.insert(shipment.to_owned());
+            }
+        }
     }
 }
 
@@ -245,13 +341,4 @@ fn pointer(shipment: &str, revision: &Revision) -> Pointer {
         revision: revision.rev,
         critical: revision.event.severity == Severity::Critical,
     }
-}
-
-/// The devices of which the chunk holds something, each once.
-fn devices(chunk: &Chunk) -> BTreeSet<DeviceId> {
-    let device = |entry: &Entry| match entry {
-        Entry::Records(arrived) => arrived.device.clone(),
-        Entry::Contested { device, .. } => device.clone(),
-    };
-    chunk.entries.iter().map(device).collect()
 }

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+use crate::clock::monotonic;
 use crate::fold::Fold;
 use crate::store::{Commit, StoreError};
 
@@ -28,8 +30,8 @@ impl Folder {
         fold.watch()
     }
 
-    /// Fold in a thread of its own until `commits` is closed; then once more. The outcome says how
-    /// it ended.
+    /// Fold in a thread of its own until `commits` is closed; then what is left, without rebuilding more
+    /// trackers. The outcome says how it ended.
     pub(super) fn spawn(
         &self,
         mut commits: watch::Receiver<Commit>,
@@ -38,28 +40,38 @@ impl Folder {
         let folder = self.clone();
         let runtime = tokio::runtime::Handle::current();
         let body = move || {
-            let wait = async |commits: &mut watch::Receiver<Commit>| match tokio::time::timeout(
-                WATCH_PERIOD,
-                commits.changed(),
-            )
-            .await
-            {
-                Ok(Ok(())) | Err(_) => true,
-                Ok(Err(_)) => false,
-            };
-            let outcome = loop {
-                if let Err(error) = folder.settle() {
-                    break Err(error);
-                }
-                if !runtime.block_on(wait(&mut commits)) {
-                    break folder.settle();
-                }
-            };
+            let outcome = folder.run(&runtime, &mut commits);
             // Nobody waits for the outcome when the gateway has already given up.
             let _ = ended.send(outcome);
         };
         thread::Builder::new().name("fold".to_owned()).spawn(body)?;
         Ok(outcome)
+    }
+
+    fn run(
+        &self,
+        runtime: &Handle,
+        commits: &mut watch::Receiver<Commit>,
+    ) -> Result<(), StoreError> {
+        let mut watched = monotonic();
+        loop {
+            let busy = self.fold()?.advance()?.is_some();
+            if !busy || watched.elapsed() >= WATCH_PERIOD {
+                self.fold()?.watch()?;
+                watched = monotonic();
+            }
+            let closed = if busy {
+                commits.has_changed().is_err()
+            } else {
+                let wait = async { tokio::time::timeout(WATCH_PERIOD, commits.changed()).await };
+                matches!(runtime.block_on(wait), Ok(Err(_)))
+            };
+            if closed {
+                let mut fold = self.fold()?;
+                fold.close()?;
+                return fold.watch();
+            }
+        }
     }
 
     /// A panic in the fold leaves its cache half changed: going on could state something false.

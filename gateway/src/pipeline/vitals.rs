@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::shortfall::Shortfall;
 use crate::account::Account;
 use crate::config::Config;
@@ -22,6 +24,8 @@ struct Parts {
     endpoint: Handle,
     sinks: Vec<(String, Health)>,
     ready_lag_max: Duration,
+    /// How many trackers wait to be rebuilt from their history.
+    refold: watch::Receiver<usize>,
     shortfall: Shortfall,
 }
 
@@ -32,6 +36,7 @@ impl Vital {
         account: &Account,
         endpoint: Handle,
         sinks: Vec<(String, Health)>,
+        refold: watch::Receiver<usize>,
     ) -> Self {
         Self(Arc::new(Parts {
             store: store.clone(),
@@ -39,6 +44,7 @@ impl Vital {
             endpoint,
             sinks,
             ready_lag_max: config.http.ready_lag_max,
+            refold,
             shortfall: Shortfall::default(),
         }))
     }
@@ -74,6 +80,10 @@ impl Vital {
         fact("store_full", None, shortage.is_some().into());
         if let Some(shortage) = shortage {
             fact("store_full_because", None, shortage.to_string().into());
+        }
+        let refold = *self.0.refold.borrow();
+        if refold > 0 {
+            fact("refold_pending_trackers", None, refold.into());
         }
         for (name, health) in &self.0.sinks {
             let state = health.state();
@@ -121,6 +131,11 @@ impl Vitals for Vital {
         }
     }
 
+    fn pending(&self) -> Option<String> {
+        let refold = *self.0.refold.borrow();
+        (refold > 0).then(|| format!("refold pending: {refold} trackers"))
+    }
+
     fn metrics(&self) -> Vec<Metric> {
         let gauge = |name, help, value: f64| Metric {
             name,
@@ -146,6 +161,12 @@ impl Vitals for Vital {
                 "supercargo_fold_lag_seconds",
                 "How long the oldest commit not yet folded has been waiting.",
                 self.0.store.unfolded_for().as_secs_f64(),
+            ),
+            gauge(
+                "supercargo_refold_pending_trackers",
+                "Trackers that wait to be rebuilt from their history; the view of their shipments is that \
+                 of before the start.",
+                float(*self.0.refold.borrow() as u64),
             ),
         ];
         let full = self.0.store.room().shortage().is_some();

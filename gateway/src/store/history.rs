@@ -7,12 +7,12 @@
 
 use std::ops::ControlFlow;
 
-use protocol::key::{DeviceId, RecordKey};
+use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 use protocol::units::UtcMs;
 
 use super::content::Content;
-use super::key::{Key, Kind, split_record};
-use super::{Batch, Store, StoreError, row_error};
+use super::key::{Key, Kind, split_in_epoch, split_record};
+use super::{Batch, Order, Span, Store, StoreError, row_error, successor};
 
 const CONTESTED: u8 = 0;
 const KNOWN: u8 = 1;
@@ -79,6 +79,54 @@ pub fn each(
             .ok_or_else(|| row_error("record", device, "key is not 16 bytes long"))?;
         visit(key, decode(device, key, &value)?)
     })
+}
+
+/// Visits what is kept of one epoch of a device in key order, from behind the key `behind` on, until
+/// `visit` breaks.
+///
+/// # Errors
+/// When a row cannot be read or is damaged, or `visit` fails.
+pub fn each_of_epoch(
+    store: &Store,
+    device: &DeviceId,
+    epoch: Epoch,
+    behind: Option<RecordKey>,
+    mut visit: impl FnMut(RecordKey, Kept) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let prefix = Key::device(Kind::History, device).u64(epoch.0);
+    let first = behind.map(|key| successor(Key::record(device, key).bytes()));
+    store.walk(&prefix, first, |rest, value| {
+        let key = split_in_epoch(epoch, rest)
+            .ok_or_else(|| row_error("record", device, "key is not 16 bytes long"))?;
+        visit(key, decode(device, key, &value)?)
+    })
+}
+
+/// The epochs of which something is kept of a device, in order of their numbers: one read each.
+///
+/// # Errors
+/// When a row cannot be read or is damaged.
+pub fn epochs(store: &Store, device: &DeviceId) -> Result<Vec<Epoch>, StoreError> {
+    let prefix = Key::device(Kind::History, device);
+    let mut span = Span {
+        from: prefix.bytes().to_vec(),
+        until: prefix.after_all(),
+        order: Order::Ascending,
+        limit_rows: 1,
+    };
+    let mut epochs = Vec::new();
+    while let Some((row, _)) = store.scan(&span)?.first() {
+        let key = row.strip_prefix(prefix.bytes()).and_then(split_record);
+        let key = key.ok_or_else(|| row_error("record", device, "key is not 16 bytes long"))?;
+        epochs.push(key.epoch);
+        let last = RecordKey {
+            epoch: key.epoch,
+            boot: Boot(u32::MAX),
+            seq: Seq(u32::MAX),
+        };
+        span.from = successor(Key::record(device, last).bytes());
+    }
+    Ok(epochs)
 }
 
 /// Visits the devices of which records are kept, in order of their names, until `visit` breaks.
@@ -178,6 +226,38 @@ mod tests {
             value(&store, &device("t"), key).unwrap(),
             Some(Kept::Contested)
         );
+    }
+
+    #[test]
+    fn epochs_are_named_once_and_each_is_visited_alone_from_behind_a_key() {
+        let store = memory::store();
+        let mut batch = Batch::default();
+        for epoch in [0, 7, u64::MAX] {
+            for (boot, seq) in [(0, 0), (3, 1), (3, 2), (u32::MAX, u32::MAX)] {
+                let key = RecordKey::new(epoch, boot, seq);
+                put(&mut batch, &device("t"), key, &known(1));
+            }
+        }
+        put(
+            &mut batch,
+            &device("t-"),
+            RecordKey::new(8, 0, 0),
+            &known(1),
+        );
+        store.apply(batch).unwrap();
+        let all = [Epoch(0), Epoch(7), Epoch(u64::MAX)];
+        assert_eq!(epochs(&store, &device("t")).unwrap(), all);
+        assert_eq!(epochs(&store, &device("u")).unwrap(), []);
+        for epoch in all {
+            let mut keys = Vec::new();
+            let behind = Some(RecordKey::new(epoch.0, 3, 1));
+            each_of_epoch(&store, &device("t"), epoch, behind, |key, _| {
+                keys.push((key.epoch, key.boot.0, key.seq.0));
+                Ok(ControlFlow::Continue(()))
+            })
+            .unwrap();
+            assert_eq!(keys, [(epoch, 3, 2), (epoch, u32::MAX, u32::MAX)]);
+        }
     }
 
     #[test]

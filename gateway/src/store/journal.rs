@@ -18,7 +18,7 @@ use super::entry::{self, infallible};
 pub use super::entry::{Entry, Records, Stored};
 use super::key::{Key, Kind};
 use super::table::{self, Table};
-use super::{Batch, Commit, Store, StoreError, VALUE_MAX_BYTES, row_error};
+use super::{Batch, Commit, Order, Span, Store, StoreError, VALUE_MAX_BYTES, row_error};
 use protocol::key::{DeviceId, RecordKey};
 
 const MAGIC: &[u8; 4] = b"SCJ1";
@@ -71,6 +71,43 @@ pub fn chunk(store: &Store, commit: Commit) -> Result<Option<Chunk>, StoreError>
         Ok(ControlFlow::Break(()))
     })?;
     Ok(found)
+}
+
+/// The oldest commit that is not folded.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn oldest(store: &Store) -> Result<Option<Chunk>, StoreError> {
+    let prefix = Key::of(Kind::Journal);
+    let first = Span {
+        from: prefix.bytes().to_vec(),
+        until: prefix.after_all(),
+        order: Order::Ascending,
+        limit_rows: 1,
+    };
+    let rows = store.scan(&first)?;
+    let Some((key, _)) = rows.first() else {
+        return Ok(None);
+    };
+    let rest = key.strip_prefix(prefix.bytes()).unwrap_or_default();
+    let (commit, _) = split(rest)?;
+    let mut chunk = Chunk {
+        commit,
+        entries: Vec::new(),
+        parts: 0,
+    };
+    // A part that is damaged is not there: the others are.
+    store.walk(
+        &Key::of(Kind::Journal).u64(commit.0),
+        None,
+        |part, value| {
+            let (_, part) = split(&[&commit.0.to_be_bytes(), part].concat())?;
+            chunk.entries.extend(unseal(commit, &value)?);
+            chunk.parts = part.saturating_add(1);
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
+    Ok(Some(chunk))
 }
 
 /// Visits the commits from `from` on, in order, until `visit` breaks.
@@ -310,6 +347,7 @@ mod tests {
         append_to(&store, 7, &entries);
         let chunk = chunk(&store, Commit(7)).unwrap().unwrap();
         assert!(chunk.parts > 1);
+        assert_eq!(oldest(&store).unwrap().as_ref(), Some(&chunk));
         let mut joined: Vec<Entry> = Vec::new();
         for entry in chunk.entries {
             match (joined.last_mut(), entry) {
@@ -331,6 +369,8 @@ mod tests {
             append_to(&store, commit, &[records("t", 300)]);
         }
         append_to(&store, 300, &[]);
+        let oldest = oldest(&store).unwrap().unwrap();
+        assert_eq!(Some(oldest), chunk(&store, Commit(1)).unwrap());
         assert_eq!(commits(&store, 0), [1, 3, 256]);
         assert_eq!(commits(&store, 2), [3, 256]);
         assert_eq!(store.newest_commit(), Commit(300));

@@ -4,7 +4,7 @@
 //! j| commit u64, part u16                journal chunk
 //! h| device 0 0 epoch u64 boot u32 seq u32   one record, or the tombstone of a contested key
 //! d| device 0 0 epoch u64 boot u32 first u32 a run of seen sequence numbers -> last u32
-//! s| name                                fold state (a rebuildable cache)
+//! s| device 0 0 slot u32 part u16        fold state and checkpoints (a rebuildable cache)
 //! e| shipment 0 0 event                  view
 //! o| sink 0 0 seq u64                    outbox pointer
 //! x| sink 0 0 event                      last revision the sink confirmed
@@ -106,6 +106,12 @@ impl Key {
         self
     }
 
+    /// The end of a key that was read.
+    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
     pub(super) fn u8(mut self, value: u8) -> Self {
         self.0.push(value);
         self
@@ -195,6 +201,18 @@ pub(super) fn split_record(bytes: &[u8]) -> Option<RecordKey> {
     let seq = rest.first_chunk::<4>()?;
     Some(RecordKey {
         epoch: Epoch(u64::from_be_bytes(*epoch)),
+        boot: Boot(u32::from_be_bytes(*boot)),
+        seq: Seq(u32::from_be_bytes(*seq)),
+    })
+}
+
+/// Boot and sequence number, as they end a key of an epoch.
+pub(super) fn split_in_epoch(epoch: Epoch, bytes: &[u8]) -> Option<RecordKey> {
+    let bytes: &[u8; 8] = bytes.try_into().ok()?;
+    let (boot, rest) = bytes.split_first_chunk::<4>()?;
+    let seq = rest.first_chunk::<4>()?;
+    Some(RecordKey {
+        epoch,
         boot: Boot(u32::from_be_bytes(*boot)),
         seq: Seq(u32::from_be_bytes(*seq)),
     })

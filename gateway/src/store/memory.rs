@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Batch, Engine, EngineError, Order, Row, Span, Store};
 
-type Tree = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Tree = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Clones share the "disk", which outlives the stores opened on it.
 #[derive(Clone, Default)]
@@ -49,6 +49,13 @@ impl Memory {
         let disk = self.disk();
         let keys = disk.live.keys().filter(|key| key.starts_with(prefix));
         keys.cloned().collect()
+    }
+
+    /// Changes what is on the disk behind everybody's back.
+    pub(crate) fn tamper(&self, change: impl Fn(&mut Tree)) {
+        let mut disk = self.disk();
+        change(&mut disk.live);
+        change(&mut disk.synced);
     }
 
     /// Every later sync fails.

@@ -26,9 +26,10 @@
 //! | `q\|` quarantine | [`quarantine`] | committer; [`damage`] sets damaged rows aside |
 //! | `h\|` records | [`history`] | fold |
 //! | `e\|` view | [`view`] | fold |
+//! | `s\|` checkpoints | [`checkpoint`] | fold |
 //! | `o\|` `x\|` outbox | [`outbox`] | fold appends, delivery removes |
 //! | `w\|` wanted settings | [`settings`] | people's commands |
-//! | `s\|` `c\|` `a\|` `m\|` | [`table`] | fold, sessions, audit, cursors |
+//! | `c\|` `a\|` `m\|` | [`table`] | sessions, audit, cursors |
 //!
 //! Every value carries a checksum of itself and its key. A row that fails it is set aside when it is
 //! read, and counted; see [`damage`].
@@ -42,6 +43,7 @@
 
 mod backup;
 mod behind;
+pub mod checkpoint;
 pub mod content;
 pub mod damage;
 pub mod device;

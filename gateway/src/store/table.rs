@@ -11,8 +11,6 @@ use super::{Batch, Store, StoreError, VALUE_MAX_BYTES, row_error};
 /// Which rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
-    /// `s|`: what the fold keeps so as not to start over; may be removed at any time.
-    Fold,
     /// `c|`: MQTT sessions by client id; durable before CONNACK.
     Sessions,
     /// `w|`: desired settings by device.
@@ -28,7 +26,6 @@ pub enum Table {
 impl Table {
     const fn kind(self) -> Kind {
         match self {
-            Self::Fold => Kind::Fold,
             Self::Sessions => Kind::Session,
             Self::Desired => Kind::Desired,
             Self::Identities => Kind::Identity,
@@ -39,7 +36,6 @@ impl Table {
 
     const fn name(self) -> &'static str {
         match self {
-            Self::Fold => "fold state",
             Self::Sessions => "session",
             Self::Desired => "desired settings",
             Self::Identities => "identity",
@@ -161,7 +157,7 @@ mod tests {
     fn a_value_too_large_for_a_leaf_is_refused_before_it_is_written() {
         let mut batch = Batch::default();
         let large = "x".repeat(VALUE_MAX_BYTES + 1);
-        let refused = put(&mut batch, Table::Fold, "t", &large).unwrap_err();
+        let refused = put(&mut batch, Table::Audit, "t", &large).unwrap_err();
         assert!(matches!(refused, StoreError::TooLarge { .. }), "{refused}");
         assert!(batch.is_empty());
     }

@@ -1,6 +1,7 @@
 //! The tracker's own state: its battery.
 
 use protocol::key::RecordKey;
+use serde::{Deserialize, Serialize};
 
 use crate::timeline::Stamp;
 
@@ -12,11 +13,12 @@ const CLEAR_POINTS: u8 = 5;
 const TELLING_STEP_POINTS: u8 = 5;
 
 /// A battery that is or was low.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LowBattery {
     /// Since when.
     pub began: Stamp,
     /// Record that showed it.
+    #[serde(with = "crate::serial::numbers")]
     pub opened_by: RecordKey,
     /// Until when.
     pub ended: Option<Stamp>,
@@ -27,7 +29,7 @@ pub struct LowBattery {
 }
 
 /// One tracker's battery.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Battery {
     low: Option<LowBattery>,
     last: Option<Stamp>,

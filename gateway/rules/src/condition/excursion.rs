@@ -19,6 +19,7 @@
 //! figures of the last worsening, not of the last reading, so that a reader is told about what matters.
 
 use protocol::key::RecordKey;
+use serde::{Deserialize, Serialize};
 
 use super::figures::{Figures, Sample};
 use super::limit::Limit;
@@ -32,13 +33,13 @@ const WORSENING_STEP_CENTI: i32 = 50;
 const WORSENING_INTERVAL_MS: i64 = 600_000;
 
 /// One rule watching one probe.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Excursion {
     last: Option<Sample>,
     state: State,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 enum State {
     #[default]
     InRange,
@@ -53,7 +54,7 @@ enum State {
 }
 
 /// Consecutive time beyond the bound.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Run {
     start: Sample,
     /// Begin of the stretch that readings cover without a gap.
@@ -61,9 +62,10 @@ struct Run {
     figures: Figures,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Opened {
     run: Run,
+    #[serde(with = "crate::serial::numbers")]
     decided_by: RecordKey,
     certain: bool,
     /// What readers were told last.
@@ -72,13 +74,15 @@ struct Opened {
 }
 
 /// An episode as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Episode {
     /// When it began.
     pub began: Stamp,
     /// Record that began it.
+    #[serde(with = "crate::serial::numbers")]
     pub opened_by: RecordKey,
     /// Record with which the delay was reached.
+    #[serde(with = "crate::serial::numbers")]
     pub decided_by: RecordKey,
     /// When it ended.
     pub ended: Option<Stamp>,

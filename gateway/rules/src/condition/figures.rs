@@ -1,32 +1,36 @@
 //! What the readings of an episode add up to.
 
 use protocol::key::RecordKey;
+use serde::{Deserialize, Serialize};
 
 use super::limit::Limit;
 use crate::event::Side;
 use crate::timeline::Stamp;
 
 /// A temperature at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// When.
     pub at: Stamp,
     /// Record that carries it.
+    #[serde(with = "crate::serial::numbers")]
     pub key: RecordKey,
     /// Hundredths of a degree Celsius.
     pub centi: i32,
 }
 
 /// What readings of an episode add up to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
     /// Lowest, centi-Celsius.
     pub min_centi: i32,
     /// Highest, centi-Celsius.
     pub max_centi: i32,
     /// Record with the worst value.
+    #[serde(with = "crate::serial::numbers")]
     pub worst: RecordKey,
     /// Newest record.
+    #[serde(with = "crate::serial::numbers")]
     pub last: RecordKey,
     /// Newest moment.
     pub until: Stamp,

@@ -1,19 +1,22 @@
 //! Time without a usable reading: unknown, and said so.
 
 use protocol::key::RecordKey;
+use serde::{Deserialize, Serialize};
 
-use crate::timeline::Stamp;
+use crate::timeline::{Moment, Stamp};
 
 /// Two readings too far apart for the first to hold until the second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// Last reading before it.
     pub from: Stamp,
     /// Its record.
+    #[serde(with = "crate::serial::numbers")]
     pub from_key: RecordKey,
     /// First reading after it.
     pub until: Stamp,
     /// Its record.
+    #[serde(with = "crate::serial::numbers")]
     pub until_key: RecordKey,
     /// The longest gap that is tolerated, in milliseconds.
     pub max_gap_ms: i64,
@@ -22,8 +25,8 @@ pub struct Gap {
 }
 
 /// The newest usable reading of one tracker.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Coverage(Option<(Stamp, RecordKey)>);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Coverage(Option<Moment>);
 
 impl Coverage {
     /// Take one more usable reading into account. Returns the gap before it, if there is one.
@@ -34,7 +37,10 @@ impl Coverage {
         max_gap_ms: i64,
         during_excursion: bool,
     ) -> Option<Gap> {
-        let (from, from_key) = self.0.replace((at, key))?;
+        let Moment {
+            key: from_key,
+            at: from,
+        } = self.0.replace(Moment { key, at })?;
         (at.since_ms(&from) > max_gap_ms).then_some(Gap {
             from,
             from_key,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use protocol::key::RecordKey;
 use protocol::record::{Alarm, AlarmKind};
+use serde::{Deserialize, Serialize};
 
 use crate::event::{Confidence, Severity};
 use crate::plan::profile::ShockRule;
@@ -25,13 +26,14 @@ pub const REPEAT_WINDOW_MS: i64 = 120_000;
 const CRITICAL_FACTOR: f64 = 2.0;
 
 /// One alarm record about impacts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Impact {
     /// When the first of them happened.
     pub at: Stamp,
     /// Until when the record speaks.
     pub until: Stamp,
     /// Record.
+    #[serde(with = "crate::serial::numbers")]
     pub key: RecordKey,
     /// Largest magnitude in thousandths of g.
     pub peak_milli_g: i32,
@@ -44,7 +46,7 @@ pub struct Impact {
 }
 
 /// How an impact was judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Ground {
     /// Peak and velocity change reached their limits.
     DeltaV,
@@ -55,7 +57,7 @@ pub enum Ground {
 }
 
 /// Impacts that follow each other closely.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Battering {
     /// The first.
     pub first: Impact,

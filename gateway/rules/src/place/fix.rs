@@ -2,6 +2,7 @@
 
 use protocol::key::RecordKey;
 use protocol::reading::{Position, Reading};
+use serde::{Deserialize, Serialize};
 
 use crate::plan::fence::LatLon;
 use crate::timeline::Stamp;
@@ -14,11 +15,12 @@ const FIX_AGE_MAX_S: u32 = 120;
 const MOVING_MPS: f64 = 5.0 / 3.6;
 
 /// A position that can be judged.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fix {
     /// When the receiver had it.
     pub at: Stamp,
     /// Record that carries it.
+    #[serde(with = "crate::serial::numbers")]
     pub key: RecordKey,
     /// Where.
     pub point: LatLon,

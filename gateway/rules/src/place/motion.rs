@@ -7,6 +7,8 @@
 //! while rolling in, may lie almost [`STOP_RADIUS_M`] away, and noise at the edge of that circle would
 //! end the stop again and again.
 
+use serde::{Deserialize, Serialize};
+
 use super::distance;
 use super::fix::Fix;
 use crate::plan::fence::LatLon;
@@ -22,7 +24,7 @@ pub const STOP_AFTER_MS: i64 = 180_000;
 pub const GAP_MAX_MS: i64 = 3_600_000;
 
 /// What is known about a tracker's motion.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Motion {
     /// First fix of the present place.
     base: Option<Fix>,

@@ -5,6 +5,8 @@
 //! changes when [`CONFIRMING_FIXES`] votes for the other side come without one against; the change is
 //! stamped with the first of them. The first vote decides the initial state and is no crossing.
 
+use serde::{Deserialize, Serialize};
+
 use super::distance;
 use super::fix::Fix;
 use crate::plan::fence::Fence;
@@ -16,7 +18,7 @@ pub const CONFIRMING_FIXES: u8 = 2;
 const ACCURACY_FACTOR: f64 = 1.0;
 
 /// Which side of a fence's edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Whereabouts {
     /// Inside.
     Inside,
@@ -25,7 +27,7 @@ pub enum Whereabouts {
 }
 
 /// What is known about one tracker and one fence.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Presence {
     state: Option<Whereabouts>,
     /// Votes for the other side since the last one for this side.

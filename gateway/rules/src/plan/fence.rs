@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use geo::MultiPolygon;
+use serde::{Deserialize, Serialize};
 
 use super::area;
 use super::fault::{Faults, Problem};
@@ -26,7 +27,7 @@ const RADIUS_M: RangeInclusive<f64> = 10.0..=50_000.0;
 const HYSTERESIS_M: RangeInclusive<f64> = 0.0..=5_000.0;
 
 /// A point on the ellipsoid, in degrees (WGS 84).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatLon {
     /// Degrees north.
     pub lat: f64,

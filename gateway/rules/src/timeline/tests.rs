@@ -1,7 +1,9 @@
-use protocol::record::{BootRecord, ResetCause, TimeSource};
+use protocol::reading::Reading;
+use protocol::record::{Anchor, BootRecord, ResetCause, TimeSource};
 use protocol::units::Milliseconds;
 
 use super::*;
+use crate::rig;
 
 fn anchor(uptime_ms: u64, utc_ms: i64) -> Record {
     Record::Anchor(Anchor {
@@ -86,9 +88,16 @@ fn an_anchor_long_before_the_build_is_refused() {
 fn records_before_the_first_anchor_are_dated_afterwards() {
     let mut timeline = timeline(&[(1, 0, boot(0))]);
     assert_eq!(utc(&timeline, 1, 0), None);
-    assert!(timeline.learn(RecordKey::new(1, 1, 1), &anchor(60_000, 1_000_000_060_000)));
+    let redated = timeline.learn(RecordKey::new(1, 1, 1), &anchor(60_000, 1_000_000_060_000));
+    let from_the_start = Redated {
+        epoch: Epoch(1),
+        boot: Boot(1),
+        from_uptime_ms: i64::MIN,
+        reordered: false,
+    };
+    assert_eq!(redated, Some(from_the_start));
     assert_eq!(utc(&timeline, 1, 0), Some(1_000_000_000_000));
-    assert!(!timeline.learn(RecordKey::new(1, 1, 2), &boot(0)));
+    assert_eq!(timeline.learn(RecordKey::new(1, 1, 2), &boot(0)), None);
 }
 
 #[test]
@@ -131,4 +140,65 @@ fn epochs_order_by_their_earliest_anchor() {
         place(7) < place(3) && place(3) < place(1),
         "unanchored last"
     );
+}
+
+/// Records that vex a timeline: few boots of few epochs, uptimes out of order, anchors that contradict
+/// each other, boots that claim different builds.
+fn vexing(noise: &mut rig::Noise) -> Vec<(RecordKey, Record)> {
+    let mut below = |bound: u64| noise.draw() % bound;
+    let record = |seq: u32| {
+        let (epoch, number) = (below(3), u32::try_from(below(4)).unwrap());
+        let uptime_ms = below(20) * 600_000;
+        let skewed_ms = i64::try_from(uptime_ms + below(3) * 1_000).unwrap();
+        let began_ms = 1_000_000_000_000 + i64::from(number) * 20_000_000;
+        let record = match below(4) {
+            0 => anchor(uptime_ms, began_ms + skewed_ms),
+            1 => boot(i64::try_from(below(2)).unwrap() * (began_ms + 366 * 86_400_000)),
+            _ => Record::Reading(Reading::empty(UptimeMs::new(uptime_ms).unwrap())),
+        };
+        (RecordKey::new(epoch, number, seq), record)
+    };
+    (0..40).map(record).collect()
+}
+
+#[test]
+fn what_is_learned_one_by_one_or_twice_is_what_is_learned_at_once() {
+    for seed in 0..200 {
+        let records = vexing(&mut rig::Noise::seeded(seed));
+        let mut one_by_one = Timeline::default();
+        for (key, record) in records.iter().rev().chain(&records[..20]) {
+            one_by_one.learn(*key, record);
+        }
+        let at_once = Timeline::of(records.iter().map(|(key, record)| (*key, record)));
+        assert_eq!(one_by_one, at_once, "seed {seed}");
+    }
+}
+
+#[test]
+fn whatever_a_record_dates_anew_lies_behind_the_place_it_names() {
+    let mut redatings = 0;
+    for seed in 0..200 {
+        let mut timeline = Timeline::default();
+        let mut known: Vec<(RecordKey, Record)> = Vec::new();
+        for (key, record) in vexing(&mut rig::Noise::seeded(seed)) {
+            let before = timeline.clone();
+            let redated = timeline.learn(key, &record);
+            redatings += usize::from(redated.is_some());
+            for (old, record) in &known {
+                let (was, is) = [&before, &timeline]
+                    .map(|timeline| timeline.stamp(*old, record.uptime()))
+                    .into();
+                let spared = redated.is_none_or(|redated| {
+                    let first = timeline.boot_key(redated.epoch, redated.boot);
+                    let own = timeline.boot_key(old.epoch, old.boot);
+                    let uptime_ms = milliseconds(record.uptime());
+                    !redated.reordered
+                        && (own < first || own == first && uptime_ms < redated.from_uptime_ms)
+                });
+                assert!(was == is || !spared, "seed {seed}: {old} {redated:?}");
+            }
+            known.push((key, record));
+        }
+    }
+    assert!(redatings > 1_000, "{redatings}");
 }

@@ -4,6 +4,7 @@ use protocol::key::DeviceId;
 use protocol::reading::{Reading, TEMPERATURE_PROBES_MAX};
 use protocol::record::{Alarm, AlarmKind, Record};
 use protocol::units::{CentiCelsius, UptimeMs};
+use serde::{Deserialize, Serialize};
 
 use super::scene::{Scene, fact};
 use super::track::Track;
@@ -20,7 +21,7 @@ use crate::place::fix::Fix;
 use crate::timeline::Stamp;
 
 /// State of one duty.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct DutyState {
     began: Option<Stamp>,
     track: Track,
@@ -68,6 +69,14 @@ impl DutyState {
             Record::Alarm(alarm) => self.heed(scene, alarm),
             Record::Boot(_) | Record::Anchor(_) | Record::Settings(_) | Record::Loss(_) => {}
         }
+    }
+
+    /// How many facts [`Self::open_facts`] gives, or a few more: not everything pending comes to be open.
+    pub(super) fn open_max(&self) -> usize {
+        let machines = self.excursions.iter().flatten();
+        let begun = machines.filter(|(machine, _)| !machine.is_in_range());
+        let others = [self.battering.is_some(), self.battery.low().is_some()];
+        begun.count() + others.into_iter().filter(|open| *open).count()
     }
 
     /// What is not complete yet, as facts.

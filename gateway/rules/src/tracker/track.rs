@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::reading::Reading;
+use serde::{Deserialize, Serialize};
 
 use super::scene::Scene;
 use crate::fact::FactKind;
@@ -15,7 +16,7 @@ use crate::place::presence::{Crossing, Presence, Whereabouts};
 const REACH_M: f64 = 100.0;
 
 /// Presence and motion.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Track {
     has_fix: bool,
     /// Fences that are not simply outside, by position.
@@ -27,7 +28,7 @@ pub(super) struct Track {
     motion: Motion,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Stay {
     /// First fix in the fence.
     entered: Fix,

@@ -1,6 +1,5 @@
 //! What is measured: the gateway doing its full work, and the brokers as people run them.
 
-use std::fmt::Write;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -10,18 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gateway::clock::monotonic;
-use tests::depot::Depot;
+pub(crate) use tests::depot::FENCES;
+use tests::depot::{Depot, TRACKERS_PER_SHIPMENT, wide_plan};
 use tests::flood::Plan;
 use tests::mqtt::{Client, Login, Version};
 use tests::peer::{Peer, foreign, free_address, run};
 
 use crate::nats;
-
-/// Fences of the gateway's plan.
-pub(crate) const FENCES: u32 = 1_000;
-
-/// Trackers of one shipment.
-const TRACKERS_PER_SHIPMENT: u32 = 10;
 
 /// Pause between two looks at a draining gateway.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -159,7 +153,7 @@ fn broker(name: Name, running: Option<Running>) -> Result<Option<Subject>> {
 
 fn gateway(folder: &Path, load: &Plan) -> Result<Subject> {
     let data = folder.join("data");
-    let plan = plan(load.connections);
+    let plan = wide_plan(load.connections);
     let shipments = load.connections.div_ceil(TRACKERS_PER_SHIPMENT);
     let mut depot = Box::new(Depot::create(folder, &data, &plan, "")?);
     depot.start()?;
@@ -171,35 +165,6 @@ fn gateway(folder: &Path, load: &Plan) -> Result<Subject> {
         shipments,
         process: Process::Gateway(depot),
     })
-}
-
-/// A thousand fences, the yard of the load among them, and a shipment for every ten trackers.
-fn plan(trackers: u32) -> String {
-    let mut plan = tests::depot::fleet_plan(&[]);
-    for fence in 1..FENCES {
-        let (row, column) = (fence / 40, fence % 40);
-        // Writing to a String cannot fail.
-        let _ = write!(
-            plan,
-            "[[fence]]\nid = \"f{fence}\"\nname = \"F{fence}\"\nlat = {}\nlon = {}\nradius_m = 300\n",
-            50.0 + f64::from(row) * 0.1,
-            4.0 + f64::from(column) * 0.1
-        );
-    }
-    for first in (0..trackers).step_by(TRACKERS_PER_SHIPMENT as usize) {
-        let last = (first + TRACKERS_PER_SHIPMENT).min(trackers);
-        let devices: Vec<_> = (first..last)
-            .map(|index| format!("\"load-{index:04}\""))
-            .collect();
-        let _ = write!(
-            plan,
-            "[[shipment]]\nid = \"S-{first}\"\nprofile = \"cool\"\n\
-             [[shipment.unit]]\nid = \"box\"\ntrackers = [{}]\n\
-             [[shipment.stop]]\nid = \"pickup\"\nfence = \"yard\"\nrole = \"pickup\"\n",
-            devices.join(", ")
-        );
-    }
-    plan
 }
 
 fn mosquitto(folder: &Path, settings: &str) -> Result<Option<Running>> {

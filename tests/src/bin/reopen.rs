@@ -1,0 +1,250 @@
+//! How long a gateway takes to serve again after kill -9, and to have its view back.
+#![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, abort};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use gateway::clock::monotonic;
+use gateway::config::STORE_FOLDER;
+use gateway::store::content::Content;
+use gateway::store::journal::{self, Entry, Records, Stored};
+use gateway::store::{Batch, Commit, Store};
+use protocol::batch;
+use protocol::record::Numbered;
+use protocol::units::UtcMs;
+use serde_json::json;
+use tests::depot::{Depot, wide_plan};
+use tests::device::{BOOT_UTC_MS, Device, Payload};
+use tests::mqtt::{Client, Login, Version};
+
+/// Records of one publication, as a tracker batches them.
+const BATCH_RECORDS: u32 = 20;
+
+/// Publications of one group commit.
+const COMMIT_PUBLICATIONS: usize = 12;
+
+/// Commits between two barriers while the journal is filled.
+const BARRIER_COMMITS: u64 = 1_000;
+
+/// Pause between two looks at the gateway.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Longest a gateway may take to have its view back: beyond this something is wrong.
+const VIEW_MAX: Duration = Duration::from_secs(1_800);
+
+#[derive(Debug, Parser)]
+#[command(
+    about = "milliseconds from the start of a killed gateway until it serves, and until its view is whole"
+)]
+struct Arguments {
+    /// Readings that are stored, in all.
+    #[arg(long, default_values_t = [1_000_000_u32, 5_000_000])]
+    readings: Vec<u32>,
+    /// Trackers that sent them.
+    #[arg(long, default_value_t = 1_000)]
+    trackers: u32,
+    /// JSON Lines, one flat object a row.
+    #[arg(long)]
+    json: bool,
+    /// Seed of the content.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Fill a store in this folder and end as a crash does.
+    #[arg(long, hide = true)]
+    fill: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(folder) = &arguments.fill {
+        let readings = arguments.readings.first().context("--readings")?;
+        return fill(folder, *readings, &arguments);
+    }
+    for readings in &arguments.readings {
+        measure(*readings, &arguments)?;
+    }
+    Ok(())
+}
+
+/// The same store after four crashes: with all readings in the journal, with all of them folded, with a
+/// plan that makes every checkpoint useless, and with that plan's checkpoints.
+fn measure(readings: u32, arguments: &Arguments) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    crash_after_filling(&data, readings, arguments)?;
+    let plan = wide_plan(arguments.trackers);
+    let mut depot = Depot::create(folder.path(), &data, &plan, "")?;
+    for name in ["journal", "folded", "plan_changed", "folded_again"] {
+        if name == "plan_changed" {
+            let warmer = plan.replace("above = 8.0", "above = 7.9");
+            fs::write(folder.path().join("plan.toml"), warmer)?;
+        }
+        let opened = reopen(&mut depot)?;
+        opened.print(name, readings, arguments);
+        depot.kill()?;
+    }
+    Ok(())
+}
+
+/// What a start took.
+struct Opened {
+    ready: Duration,
+    ready_rss_mb: f64,
+    whole: Duration,
+    rss_mb: f64,
+    peak_mb: f64,
+}
+
+impl Opened {
+    fn print(&self, name: &str, readings: u32, arguments: &Arguments) {
+        let ms = |duration: Duration| duration.as_millis() as u64;
+        let after = (self.whole.saturating_sub(self.ready)).as_secs_f64();
+        let row = json!({
+            "name": name,
+            "readings": readings,
+            "trackers": arguments.trackers,
+            "ready_ms": ms(self.ready),
+            "ready_rss_mb": self.ready_rss_mb.round(),
+            "whole_ms": ms(self.whole),
+            "readings_per_s": (f64::from(readings) / after).round(),
+            "rss_mb": self.rss_mb.round(),
+            "peak_rss_mb": self.peak_mb.round(),
+        });
+        if arguments.json {
+            println!("{row}");
+            return;
+        }
+        println!(
+            "{name}, {readings} readings of {} trackers: ready after {} ms with {:.0} MB, view whole \
+             after {} ms with {:.0} MB (peak {:.0} MB)",
+            arguments.trackers,
+            ms(self.ready),
+            self.ready_rss_mb,
+            ms(self.whole),
+            self.rss_mb,
+            self.peak_mb,
+        );
+    }
+}
+
+fn reopen(depot: &mut Depot) -> Result<Opened> {
+    let start = monotonic();
+    depot.start()?;
+    // Ready means that a device gets its CONNACK.
+    let device = Login {
+        client_id: "reopen",
+        version: Version::V5,
+        clean: true,
+        credentials: None,
+    };
+    Client::connect(depot.mqtt, &device)?.disconnect()?;
+    let ready = start.elapsed();
+    let pid = depot.pid().context("no gateway runs")?;
+    let ready_rss_mb = memory_mb(pid, "VmRSS:")?;
+    while !is_whole(depot, start)? {
+        sleep(LOOK_AGAIN);
+    }
+    Ok(Opened {
+        ready,
+        ready_rss_mb,
+        whole: start.elapsed(),
+        rss_mb: memory_mb(pid, "VmRSS:")?,
+        peak_mb: memory_mb(pid, "VmHWM:")?,
+    })
+}
+
+fn is_whole(depot: &Depot, start: Instant) -> Result<bool> {
+    if start.elapsed() > VIEW_MAX {
+        bail!("the view is not whole after {} s", VIEW_MAX.as_secs());
+    }
+    let waiting = depot.metric("supercargo_fold_lag_commits")?
+        + depot.metric("supercargo_refold_pending_trackers")?;
+    Ok(waiting == 0.0)
+}
+
+fn memory_mb(pid: u32, name: &str) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    let kib: f64 = kib.context(name.to_owned())?.parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Fill a store in another process, which dies without closing it.
+fn crash_after_filling(data: &Path, readings: u32, arguments: &Arguments) -> Result<()> {
+    let status = Command::new(std::env::current_exe()?)
+        .arg("--fill")
+        .arg(data)
+        .args(["--readings", &readings.to_string()])
+        .args(["--trackers", &arguments.trackers.to_string()])
+        .args(["--seed", &arguments.seed.to_string()])
+        .status()?;
+    if status.code().is_some() {
+        bail!("filling the store ended with {status}, not by the crash it ends with");
+    }
+    Ok(())
+}
+
+fn fill(data: &Path, readings: u32, arguments: &Arguments) -> Result<()> {
+    fs::create_dir_all(data)?;
+    let store = Store::open(&data.join(STORE_FOLDER))?;
+    let mut devices = Vec::new();
+    for index in 0..arguments.trackers {
+        devices.push(Device::new(arguments.seed, index)?);
+    }
+    let publications = readings.div_ceil(BATCH_RECORDS);
+    let mut entries = Vec::new();
+    let mut commit = Commit(0);
+    for (number, device) in (0..publications).zip((0..devices.len()).cycle()) {
+        let payload = devices
+            .get_mut(device)
+            .context("a device")?
+            .batch(BATCH_RECORDS)?;
+        entries.push(entry(&payload)?);
+        if entries.len() == COMMIT_PUBLICATIONS || number + 1 == publications {
+            commit.0 += 1;
+            let mut batch = Batch::default();
+            journal::append(&mut batch, commit, &entries)?;
+            store.apply(batch)?;
+            entries.clear();
+            if commit.0.is_multiple_of(BARRIER_COMMITS) {
+                store.barrier()?;
+            }
+        }
+    }
+    store.barrier()?;
+    abort();
+}
+
+fn entry(payload: &Payload) -> Result<Entry> {
+    let (first, _) = payload.records.first().context("an empty payload")?;
+    let mut records = Vec::new();
+    for (name, record) in &payload.records {
+        let numbered = Numbered {
+            seq: name.key.seq,
+            record: *record,
+        };
+        let content = Content::of(&batch::Entry {
+            numbered,
+            unknown: &[],
+        });
+        records.push(Stored {
+            seq: name.key.seq,
+            content: content.ok().context("a record longer than the longest")?,
+        });
+    }
+    Ok(Entry::Records(Records {
+        device: first.device.clone(),
+        epoch: first.key.epoch,
+        boot: first.key.boot,
+        received_at: UtcMs::saturating(BOOT_UTC_MS),
+        qos: 1,
+        oldest_pending: first.key,
+        records,
+    }))
+}
