@@ -74,6 +74,7 @@ reasons! {
     NotForIngest = "not_for_ingest", Payload, "A payload on a topic that carries nothing to store.";
     QuarantineFull = "quarantine_full", Detail, "A refused payload of which only digest, length and count are kept, because the quarantine is full.";
     ConnectionsFull = "connections_full", Retry, "As many connections as allowed are open.";
+    AddressFull = "address_full", Retry, "As many connections as allowed are open from that address.";
     HandshakesFull = "handshakes_full", Retry, "As many TLS handshakes as allowed are under way.";
     TlsHandshake = "tls_handshake", Retry, "A TLS handshake that came to nothing: no TLS, nothing in common, too many bytes, or broken off.";
     ClientCertificate = "client_certificate", Retry, "A client certificate that is not from our CA, has expired, or cannot be read.";
@@ -102,6 +103,7 @@ reasons! {
     SessionStore = "session_store", Retry, "The session could not be loaded or made durable.";
     SessionsFull = "sessions_full", Retry, "The store holds as many sessions as it may.";
     Takeover = "takeover", Retry, "The device's connection before did not end in time.";
+    SlowWriter = "slow_writer", Retry, "A packet that was begun did not end in time.";
     SlowReader = "slow_reader", Retry, "The client did not take what was written to it in time.";
     QosZeroDropped = "qos_zero_dropped", Unpromised, "A QoS 0 publication came while the way to the journal was full.";
     TimeRequest = "time_request", Unpromised, "A time request that cannot be read, or that nobody listens for.";

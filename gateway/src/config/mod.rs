@@ -53,6 +53,11 @@ section! {
         listen: Listen = "127.0.0.1:1883";
         /// Most connections at once, one per tracker; one more is closed unread.
         connections_max: u32 = "12000" in "1" to "100000";
+        /// Most connections at once from one address (IPv6: /64 network) that is not this machine; one more is
+        /// closed unread.
+        connections_per_address_max: u32 = "1000" in "1" to "100000";
+        /// Most bytes a second from one tracker, after four seconds' worth at once; what is beyond waits unread.
+        device_rate_max: Bytes = "1MiB" in "1KiB" to "1GiB";
         /// Largest packet taken; a batch of 20 readings has 300 B.
         packet_max: Bytes = "16KiB" in "1KiB" to "60KiB";
         /// Most PUBACKs owed to one connection: the bound on what a client may send ahead.

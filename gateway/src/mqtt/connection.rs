@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::receipt::Publication;
 
+use super::budget::Budget;
 use super::downlink;
 use super::frame::Frames;
 use super::handshake::{Admitted, Testament, durably};
@@ -47,6 +48,12 @@ pub(crate) struct Connection<'a, S> {
     /// Set when the endpoint stops: until then owed PUBACKs are waited for.
     pub(super) drain_until: Option<Instant>,
     pub(super) timer: Pin<Box<Sleep>>,
+    /// What the device may still send.
+    pub(super) budget: Budget,
+    /// Set while it has sent too much: until then it is not read.
+    pub(super) listen_at: Option<Instant>,
+    /// Since when a packet is begun and not whole.
+    pub(super) begun: Option<Instant>,
     pub(super) expiry_seconds: u32,
     pub(super) stored: bool,
     pub(super) will: Option<Testament>,
@@ -90,6 +97,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         admitted: Admitted,
     ) -> Self {
         let now = Instant::now();
+        let budget = shared.budgets.take(admitted.lease.device(), now);
         Self {
             stream,
             frames,
@@ -105,6 +113,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             resend_at: now + shared.limits.settings_resend,
             drain_until: None,
             timer: Box::pin(sleep_until(now)),
+            budget,
+            listen_at: None,
+            begun: None,
             expiry_seconds: admitted.expiry_seconds,
             stored: admitted.stored,
             will: admitted.will,
@@ -129,7 +140,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             return Err(Ending::Stopped);
         }
         let event = self.event().await;
-        if !self.session.takes_input() {
+        if !self.listens() {
             // Nobody listens to the client now, so its silence does not count.
             self.heard = Instant::now();
         }
@@ -150,16 +161,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             Event::Timer => self.tick()?,
             Event::SettingsChanged => self.send_settings(),
             Event::Read(Ok(0)) => return Err(Ending::Lost("ended without DISCONNECT".into())),
-            Event::Read(Ok(_)) => {}
+            Event::Read(Ok(bytes)) => self.spend(bytes),
             Event::Read(Err(error)) => return Err(Ending::Lost(error.to_string())),
         }
         // Not only after a read: packets may have waited for a PUBACK to leave or for room.
-        self.digest().await
+        self.digest().await?;
+        self.watch_packet();
+        Ok(())
     }
 
     async fn event(&mut self) -> Event<'a> {
         let shared = self.shared;
-        let reads = self.reads();
+        let reads = self.listens();
         let most = usize::from(shared.limits.receive_maximum.get());
         tokio::select! {
             biased;
@@ -182,6 +195,37 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
         let detail = "the device was revoked, or its credential replaced";
         Fault::new(RefusalReason::Revoked, detail).into()
+    }
+
+    /// Whether more is read from the device now.
+    fn listens(&self) -> bool {
+        self.reads() && self.listen_at.is_none()
+    }
+
+    /// Count what was read, and listen no more for a while when it was too much.
+    fn spend(&mut self, bytes: usize) {
+        self.listen_at = self.budget.spend(bytes, Instant::now());
+        if let Some(until) = self.listen_at {
+            self.look_at(until);
+        }
+    }
+
+    /// Begin or end the time that a packet has to become whole. It runs only while the device is read.
+    fn watch_packet(&mut self) {
+        if !self.listens() || self.frames.first_byte().is_none() {
+            self.begun = None;
+        } else if self.begun.is_none() {
+            let now = Instant::now();
+            self.begun = Some(now);
+            self.look_at(now + self.shared.limits.packet_timeout);
+        }
+    }
+
+    /// Have the timer fire by then.
+    fn look_at(&mut self, at: Instant) {
+        if at < self.timer.deadline() {
+            self.timer.as_mut().reset(at);
+        }
     }
 
     fn reads(&self) -> bool {
@@ -231,6 +275,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 break;
             };
             self.heard = Instant::now();
+            self.begun = None;
             let packet = packet::decode(self.session.replies.version(), &frame)?;
             let step = self.session.handle(packet)?;
             self.follow(step).await?;
@@ -341,11 +386,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             let detail = format!("nothing heard for {:?}", self.patience);
             return Err(Fault::new(RefusalReason::KeepAlive, detail).into());
         }
+        self.listen_at = self.listen_at.filter(|at| now < *at);
+        let late = self.begun.map(|at| at + self.shared.limits.packet_timeout);
+        if late.is_some_and(|late| late <= now) {
+            let allowed = self.shared.limits.packet_timeout;
+            let detail = format!("a packet was not whole within {allowed:?}");
+            return Err(Fault::new(RefusalReason::SlowWriter, detail).into());
+        }
         if self.resend_at <= now {
             self.resend_at = now + self.shared.limits.settings_resend;
             self.send_settings();
         }
-        self.timer.as_mut().reset(silent_at.min(self.resend_at));
+        let due = [self.listen_at, late].into_iter().flatten();
+        let next = due.fold(silent_at.min(self.resend_at), Instant::min);
+        self.timer.as_mut().reset(next);
         Ok(())
     }
 

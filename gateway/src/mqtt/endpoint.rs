@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::address::Addresses;
 use super::connection::{Connection, stop};
 use super::frame::Frames;
 use super::handshake::handshake;
@@ -130,6 +131,7 @@ impl Endpoint {
         let host = Host {
             slots: slots(self.limits.connections_max),
             handshakes: slots(self.limits.handshakes_max),
+            addresses: Arc::new(Addresses::new(self.limits.connections_per_address_max)),
             shared: Arc::new(Shared::new(self.limits, ports, self.registry)),
         };
         let (stop, stopping) = watch::channel(false);
@@ -223,6 +225,7 @@ async fn accept_at(listener: Option<&TcpListener>) -> io::Result<(TcpStream, Soc
 struct Host {
     slots: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
     shared: Arc<Shared>,
 }
 
@@ -239,12 +242,17 @@ impl Host {
             let most = self.shared.limits.connections_max;
             return self.refuse(peer, RefusalReason::ConnectionsFull, most, "connections");
         };
+        let Some(place) = self.addresses.admit(peer.ip()) else {
+            let most = self.shared.limits.connections_per_address_max;
+            return self.refuse(peer, RefusalReason::AddressFull, most, "connections of it");
+        };
+        let held = (slot, place);
         let shared = Arc::clone(&self.shared);
         let stopping = stopping.clone();
         let Some(Acceptor(acceptor)) = tls else {
             connections.spawn(async move {
                 serve(stream, peer, &Link::Plain, &shared, stopping).await;
-                drop(slot);
+                drop(held);
             });
             return;
         };
@@ -254,7 +262,7 @@ impl Host {
         };
         connections.spawn(async move {
             serve_secured(stream, peer, &acceptor, handshake, &shared, stopping).await;
-            drop(slot);
+            drop(held);
         });
     }
 

@@ -9,6 +9,14 @@ pub struct Limits {
     /// Connections at once. One more is closed unread. An idle connection costs about 10 KiB, so the
     /// design point of 10,000 devices fits in 100 MiB.
     pub connections_max: usize,
+    /// Connections at once from one address that is not this machine (IPv6: from one /64 network). One more is
+    /// closed unread. A depot's trackers may share one address behind its router.
+    pub connections_per_address_max: usize,
+    /// Bytes a second taken from one device, after four seconds' worth at once; what is beyond waits unread, so
+    /// nothing is lost. A tracker that empties a week's queue over LTE-M sends 100 KB/s.
+    pub device_bytes_per_s: NonZeroU32,
+    /// Longest time for a packet from its first byte to its last. 16 KiB over a link of 1 KB/s take 16 s.
+    pub packet_timeout: Duration,
     /// Largest packet after CONNECT, in bytes, announced in MQTT 5. A batch of 20 readings takes 300 B, one of 255
     /// less than 8 KiB; a stored value may have 64 KiB.
     pub packet_bytes_max: NonZeroU32,
@@ -50,6 +58,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 12_000,
+            connections_per_address_max: 1_000,
+            device_bytes_per_s: nonzero(1024 * 1024),
+            packet_timeout: Duration::from_secs(60),
             packet_bytes_max: nonzero(16 * 1024),
             connect_bytes_max: nonzero(1_024),
             connect_timeout: Duration::from_secs(5),

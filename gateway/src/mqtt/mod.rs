@@ -19,6 +19,8 @@ pub mod persistence;
 pub mod port;
 pub mod refusal;
 
+mod address;
+mod budget;
 mod connection;
 mod frame;
 mod handshake;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use mqtt_proto::v5::DisconnectReasonCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::wall_utc;
 
@@ -27,6 +27,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             );
         let replaced = matches!(ending, Ending::Replaced);
         let refused = matches!(ending, Ending::Refused(_));
+        let (device, budget) = (self.lease.device(), self.budget);
+        self.shared.budgets.remember(device, budget, Instant::now());
         self.clear_shelf();
         self.say_goodbye(ending);
         let out = &mut self.session.replies.out;

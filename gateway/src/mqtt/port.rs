@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::receipt::Publication;
 
+use super::budget::Budgets;
 use super::downlink::DesiredSettings;
 use super::identity::Authenticate;
 use super::limit::Limits;
@@ -41,16 +42,19 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) registry: Arc<Registry>,
     pub(crate) shelves: Arc<Shelves>,
+    pub(crate) budgets: Budgets,
 }
 
 impl Shared {
     pub(crate) fn new(limits: Limits, ports: Ports, registry: Arc<Registry>) -> Self {
         let shelves = Arc::new(Shelves::new(limits.held_bytes_max));
+        let budgets = Budgets::new(limits.device_bytes_per_s);
         Self {
             limits,
             ports,
             registry,
             shelves,
+            budgets,
         }
     }
 }

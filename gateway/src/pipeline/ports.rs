@@ -150,9 +150,13 @@ pub(super) fn limits(config: &Config) -> Limits {
     let handshakes_max = config.mqtt_tls.handshakes_max;
     let config = &config.mqtt;
     let packet_bytes = u32::try_from(config.packet_max.0).unwrap_or(u32::MAX);
+    let rate_bytes = u32::try_from(config.device_rate_max.0).unwrap_or(u32::MAX);
     let keep_alive = u16::try_from(config.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
     Limits {
         connections_max: usize::try_from(config.connections_max).unwrap_or(usize::MAX),
+        connections_per_address_max: usize::try_from(config.connections_per_address_max)
+            .unwrap_or(usize::MAX),
+        device_bytes_per_s: NonZeroU32::new(rate_bytes).unwrap_or(default.device_bytes_per_s),
         packet_bytes_max: NonZeroU32::new(packet_bytes).unwrap_or(default.packet_bytes_max),
         connect_timeout: config.connect_timeout,
         handshakes_max: usize::try_from(handshakes_max).unwrap_or(usize::MAX),

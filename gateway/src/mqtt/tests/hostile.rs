@@ -238,3 +238,69 @@ async fn the_task_of_a_connection_stays_small() {
     let bytes = size_of_val(&task);
     assert!(bytes <= 8 * 1024, "{bytes} bytes");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_packet_that_drips_is_cut_off_and_one_that_is_only_slow_is_not() {
+    let mut rig = Rig::new();
+    let mut packet = publish_5("sc/1/t-1/readings", 1);
+    packet.payload = vec![7; 100].into();
+    let bytes = v5::Packet::from(packet).encode().unwrap();
+    let bytes = bytes.as_ref();
+    let mut slow = rig.client_5("t-1").await;
+    for byte in bytes {
+        slow.say(&[*byte]).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert_eq!(rig.publication().await.payload.len(), 100);
+
+    let mut drip = rig.client_5("t-2").await;
+    let before = tokio::time::Instant::now();
+    // Slower than it may be, faster than a keep-alive of a minute and a half.
+    let told = async {
+        for byte in bytes {
+            if drip.stream.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    told.await;
+    assert_eq!(rig.refusal().reason, RefusalReason::SlowWriter);
+    assert!(before.elapsed() >= Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_beyond_its_rate_waits_loses_nothing_and_does_not_slow_others() {
+    let rate = 10_000;
+    let mut rig = Rig::build(512, |limits| {
+        limits.device_bytes_per_s = rate.try_into().unwrap();
+        limits.receive_maximum = 200.try_into().unwrap();
+    });
+    let mut loud = rig.client_5("t-1").await;
+    let before = tokio::time::Instant::now();
+    // 10 s of its rate, of which 4 s may come at once.
+    for packet_id in 1..=100 {
+        let mut publish = publish_5("sc/1/t-1/readings", packet_id);
+        publish.payload = vec![0; 1_000 - 26].into();
+        loud.say_5(publish).await;
+    }
+    let mut quiet = rig.client_5("t-2").await;
+    quiet.say_5(publish_5("sc/1/t-2/readings", 1)).await;
+    let mut loud_packets = 0;
+    let mut quiet_after = None;
+    for _ in 0..101 {
+        let publication = rig.publication().await;
+        match publication.topic.device.as_str() {
+            "t-2" => quiet_after = Some(before.elapsed()),
+            _ => loud_packets += 1,
+        }
+    }
+    assert_eq!(loud_packets, 100, "QoS 1 waits rather than loses");
+    assert!(
+        quiet_after.unwrap() < Duration::from_secs(5),
+        "{quiet_after:?}"
+    );
+    let seconds = before.elapsed().as_secs_f64();
+    assert!((5.0..7.0).contains(&seconds), "{seconds} s");
+    assert!(rig.reasons().is_empty(), "waiting is no fault");
+}
