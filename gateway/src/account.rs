@@ -58,7 +58,25 @@ impl Book {
         *self.refused.entry(reason).or_default() += 1;
     }
 
-    fn add(&mut self, other: &Self) {
+    /// What was counted since `earlier`, which this one grew from.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let refused = self.refused.iter();
+        let refused = refused.map(|(reason, count)| {
+            let before = earlier.refused.get(reason).copied().unwrap_or_default();
+            (*reason, count - before)
+        });
+        Self {
+            received: self.received - earlier.received,
+            stored: self.stored - earlier.stored,
+            duplicate: self.duplicate - earlier.duplicate,
+            contested: self.contested - earlier.contested,
+            refused: refused.filter(|(_, count)| *count > 0).collect(),
+        }
+    }
+
+    /// Adds the counts of `other`.
+    pub fn add(&mut self, other: &Self) {
         self.received += other.received;
         self.stored += other.stored;
         self.duplicate += other.duplicate;

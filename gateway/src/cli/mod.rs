@@ -11,6 +11,7 @@ mod format;
 #[cfg(feature = "demo")]
 mod heard;
 mod init;
+mod ledger;
 #[cfg(feature = "demo")]
 mod live;
 mod output;
@@ -96,6 +97,8 @@ enum Command {
     Backup(query::Backup),
     /// Show or change the settings that trackers should have
     Settings(settings::Settings),
+    /// Balance what came of trackers and what they say they sent
+    Ledger(ledger::Ledger),
     /// List, take away or drop the payloads that were refused
     Quarantine(quarantine::Quarantine),
 }
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Export(asked) => query::export(&asked, &output),
         Command::Backup(asked) => query::backup(&asked, &output),
         Command::Settings(asked) => settings::settings(&asked, &output),
+        Command::Ledger(asked) => ledger::ledger(&asked, &output),
         Command::Quarantine(asked) => quarantine::quarantine(&asked, &output),
     };
     exit.into()

@@ -166,6 +166,7 @@ impl Desk {
                 rotate,
             } => self.register(device, proof, *rotate, emit),
             Request::DeviceRevoke { device } => self.revoke(device, emit),
+            Request::Ledger { device } => self.ledger(device.as_deref(), emit),
             Request::ListQuarantine { which } => self.list_quarantine(which, false, emit),
             Request::ExportQuarantine { which } => self.list_quarantine(which, true, emit),
             Request::DropQuarantine { which } => self.drop_quarantine(which, emit),

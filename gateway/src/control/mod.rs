@@ -18,6 +18,7 @@ mod desk;
 mod episode;
 mod export;
 mod identity;
+mod ledger;
 mod quarantine;
 mod row;
 mod sample;
@@ -115,6 +116,11 @@ pub enum Request {
     DeviceRevoke {
         /// Its id.
         device: String,
+    },
+    /// What came of devices, what became of it, and what is missing.
+    Ledger {
+        /// Of one device; without it of all.
+        device: Option<String>,
     },
     /// What was refused and is kept, without the payloads.
     ListQuarantine {

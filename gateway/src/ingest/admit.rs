@@ -20,6 +20,7 @@ use protocol::units::UtcMs;
 use super::complaint::Complaints;
 use super::decode::{Arrival, Refusal, Statement, decode, subject};
 use super::doubt;
+use super::ledger::Books;
 use super::runs::Runs;
 use super::statement;
 use super::unfolded::{Place, Unfolded};
@@ -52,6 +53,7 @@ struct Group {
     batch: Batch,
     tally: Tally,
     doubts: doubt::Register,
+    books: Books,
     /// Rows of devices whose payloads found the quarantine full.
     overflows: HashMap<DeviceId, Overflow>,
     in_force: statement::Register,
@@ -79,6 +81,7 @@ impl Group {
             batch: Batch::default(),
             tally: Tally::default(),
             doubts: doubt::Register::default(),
+            books: Books::default(),
             overflows: HashMap::new(),
             in_force: statement::Register::default(),
         }
@@ -133,6 +136,7 @@ impl Admission {
     /// # Errors
     /// When the store cannot be read; nothing of the group may then be acknowledged.
     pub fn admit(&mut self, topic: &Topic, payload: &[u8], qos: u8) -> Result<Commit, StoreError> {
+        let before = self.group.tally.records.clone();
         match decode(topic.channel, payload) {
             Ok(Arrival::Records { header, records }) => {
                 self.records(&topic.device, header, records, qos)?;
@@ -140,6 +144,8 @@ impl Admission {
             Ok(Arrival::Statement(said)) => self.statement(&topic.device, &said, payload)?,
             Err(refusal) => self.refuse(topic, payload, &refusal)?,
         }
+        let Group { books, tally, .. } = &mut self.group;
+        books.note(&topic.device, &before, &tally.records);
         Ok(self.group.commit)
     }
 
@@ -156,6 +162,7 @@ impl Admission {
         journal::append(&mut batch, group.commit, &group.entries)?;
         self.runs.write(&mut batch);
         group.doubts.write(&mut batch)?;
+        group.books.write(&self.store, &mut batch)?;
         let holds = |entry: &Entry| match entry {
             Entry::Records(records) => !records.records.is_empty(),
             Entry::Contested { .. } => true,

@@ -9,6 +9,7 @@ pub mod commit;
 mod complaint;
 pub mod decode;
 pub mod doubt;
+pub mod ledger;
 pub mod missing;
 mod runs;
 mod statement;

@@ -57,7 +57,7 @@ fn payload(boot: u32, readings: &[(u32, i64)]) -> Vec<u8> {
 }
 
 /// The fold, as far as records go: history, and the journal emptied.
-fn fold(store: &Store) {
+pub(super) fn fold(store: &Store) {
     fold_some(store, usize::MAX);
 }
 

@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | `j\|` journal | [`journal`] | committer; the fold removes chunks it has folded |
 //! | `d\|` seen runs | [`seen`] | committer |
-//! | `i\|` devices | [`device`], [`doubt`] | committer |
+//! | `i\|` devices | [`device`], [`doubt`], [`book`] | committer |
 //! | `k\|` identities | [`identity`] | commands, by control |
 //! | `q\|` quarantine | [`quarantine`] | committer; [`damage`] sets damaged rows aside |
 //! | `h\|` records | [`history`] | fold |
@@ -43,6 +43,7 @@
 
 mod backup;
 mod behind;
+pub mod book;
 pub mod checkpoint;
 pub mod content;
 pub mod damage;
