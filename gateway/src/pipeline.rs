@@ -154,11 +154,9 @@ impl Gateway {
         let addresses = Addresses::of(&listener)?;
         let vital = Vital::new(&config, &store, &account, listener.handle(), health, refold);
         let http = serve_http(&mut behind, &config, &vital, &stopping).await?;
-        let handle = listener.handle();
         let running = Running {
             facts: vital.facts(),
             posted,
-            settings_changed: Arc::new(move |device| handle.settings_changed(device)),
             endpoint: listener.handle(),
         };
         serve_control(

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use protocol::key::{DeviceId, DeviceIdError};
+use protocol::key::DeviceIdError;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -36,9 +36,6 @@ const QUEUE_COUNT_MAX_ROWS: usize = 10_000;
 /// What only a running gateway knows, as rows of `status`.
 pub type Facts = Arc<dyn Fn() -> Vec<Row> + Send + Sync>;
 
-/// Tells the connection of a device that its settings have changed; whether there is one.
-pub type SettingsChanged = Arc<dyn Fn(&DeviceId) -> bool + Send + Sync>;
-
 /// Where rows go; it breaks when nobody takes them any more.
 pub type Emit<'a> = dyn FnMut(Row) -> ControlFlow<()> + 'a;
 
@@ -63,8 +60,6 @@ pub struct Running {
     pub facts: Facts,
     /// Sequence of the newest revision that may be read.
     pub posted: watch::Receiver<u64>,
-    /// Tells the connection of a device that its settings have changed; whether there is one.
-    pub settings_changed: SettingsChanged,
     /// The connections of the devices.
     pub endpoint: Handle,
 }

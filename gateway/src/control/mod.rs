@@ -36,7 +36,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError};
-pub use desk::{Desk, DeskError, Emit, Facts, Running, SettingsChanged};
+pub use desk::{Desk, DeskError, Emit, Facts, Running};
 pub use episode::COLUMNS as EVENT_COLUMNS;
 pub use quarantine::Which;
 pub use row::Row;

@@ -125,7 +125,6 @@ fn running() -> (Running, watch::Sender<u64>) {
     let running = Running {
         facts,
         posted,
-        settings_changed: Arc::new(|_| false),
         endpoint: Handle::default(),
     };
     (running, sender)

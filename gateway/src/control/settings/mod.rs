@@ -128,7 +128,7 @@ impl Desk {
         self.store.barrier()?;
         tracing::info!(device = device.as_str(), version, "settings wanted");
         let running = self.running.as_ref();
-        Ok(running.is_some_and(|running| (running.settings_changed)(device)))
+        Ok(running.is_some_and(|running| running.endpoint.settings_changed(device)))
     }
 }
 
