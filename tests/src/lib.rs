@@ -15,6 +15,7 @@ pub mod peer;
 pub mod power;
 pub mod proxy;
 pub mod shown;
+pub mod sim_cut;
 pub mod small_disk;
 pub mod stand_in;
 pub mod tracker;

@@ -24,6 +24,7 @@ mod real_cut;
 mod recovery_kill;
 pub mod scene;
 mod series;
+mod sim_cut;
 
 use anyhow::Result;
 use gateway::config::StoreEngine;
@@ -77,6 +78,13 @@ pub const FAULTS: &[Fault] = &[
         engines: &StoreEngine::ALL,
         run: eio::run,
     },
+    Fault {
+        name: "sim_cut",
+        quick: 1_500,
+        full: 20_000,
+        engines: &StoreEngine::ALL,
+        run: sim_cut::run,
+    },
 ];
 
 /// A gateway that lies, and must be found out.
@@ -87,7 +95,7 @@ pub struct Control {
     run: fn(&Task) -> Result<Catch>,
 }
 
-/// Every control, on the default engine.
+/// Every control, on the default engine unless it says otherwise.
 pub const CONTROLS: &[Control] = &[
     Control {
         name: "no_barrier",
@@ -108,6 +116,22 @@ pub const CONTROLS: &[Control] = &[
     Control {
         name: "duplicate_before_original",
         run: control::duplicate_before_original,
+    },
+    Control {
+        name: "sim_cut_no_barrier",
+        run: sim_cut::no_barrier,
+    },
+    Control {
+        name: "sim_cut_file_without_folder",
+        run: sim_cut::file_without_folder,
+    },
+    Control {
+        name: "sim_cut_no_op_sync",
+        run: sim_cut::no_op_sync,
+    },
+    Control {
+        name: "sim_cut_puback_before_commit",
+        run: sim_cut::puback_before_commit,
     },
 ];
 
