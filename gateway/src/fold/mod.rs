@@ -27,6 +27,7 @@ mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use protocol::key::{DeviceId, RecordKey};
 use rules::Context;
@@ -36,7 +37,7 @@ use tokio::sync::watch;
 
 use self::clocks::Clocks;
 use self::trackers::{Stale, Taken, Trackers};
-use crate::clock::Clock;
+use crate::clock::{Clock, monotonic};
 use crate::store::history::{self, Known};
 use crate::store::journal::{self, Chunk, Entry, Records, Stored};
 use crate::store::outbox::{Pointer, Tails};
@@ -48,6 +49,10 @@ const SEQUENCE_ROW: &str = "sequence";
 
 /// Most history rows of one batch, which holds the store's lock: half a millisecond.
 const HISTORY_BATCH_ROWS: usize = 128;
+
+/// While commits wait, they get so many times the time that rebuilding trackers takes: a long history
+/// must not make the journal wait for it.
+const COMMITS_SHARE: u32 = 4;
 
 /// Applies the rules to what the journal brings.
 #[derive(Debug)]
@@ -73,6 +78,8 @@ pub struct Fold {
     wake: watch::Sender<u64>,
     /// How many trackers wait to be rebuilt.
     pending: watch::Sender<usize>,
+    /// No tracker is rebuilt before, as long as commits wait.
+    rebuild_after: Instant,
 }
 
 /// Which shipments a change concerns.
@@ -119,6 +126,7 @@ impl Fold {
             rows_set_aside,
             wake,
             pending: watch::Sender::new(trackers.pending()),
+            rebuild_after: monotonic(),
             trackers,
             context: Arc::new(context),
         })
@@ -144,7 +152,7 @@ impl Fold {
         Ok(records)
     }
 
-    /// Take the oldest commit of the journal, and rebuild one tracker. Returns how many records were
+    /// Take the oldest commit of the journal, and rebuild one tracker if its turn has come. Returns how many records were
     /// taken; `None` when there was nothing to do, or no space to write.
     ///
     /// # Errors
@@ -154,7 +162,12 @@ impl Fold {
             return Ok(None);
         }
         let taken = self.take_oldest()?;
+        let begun = monotonic();
+        if taken.is_some() && begun < self.rebuild_after {
+            return Ok(taken);
+        }
         let rebuilt = self.rebuild_one()?;
+        self.rebuild_after = begun + begun.elapsed() * (1 + COMMITS_SHARE);
         Ok(taken.or(rebuilt.then_some(0)))
     }
 
