@@ -59,6 +59,12 @@ impl Stage {
         self
     }
 
+    /// The same, with one more argument.
+    pub(crate) fn told(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
     /// The same, impossible without `tool`.
     pub(crate) fn needing(mut self, tool: &'static Tool) -> Self {
         self.needs = Some(tool);

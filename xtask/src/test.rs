@@ -66,6 +66,7 @@ fn stages(full: bool) -> Vec<Stage> {
             "build --locked --release -p gateway -p simulator -p tests",
         ),
         end_to_end(full),
+        faults(full),
     ];
     stages.extend(licences());
     stages
@@ -86,6 +87,15 @@ fn end_to_end(full: bool) -> Stage {
     } else {
         stage
     }
+}
+
+/// What no test of a function can show: the release gateway, harmed from outside.
+fn faults(full: bool) -> Stage {
+    let stage = Stage::cargo(
+        "faults",
+        "run --locked --release --quiet --package tests --bin faults-receipt --",
+    );
+    if full { stage.told("--full") } else { stage }
 }
 
 fn licences() -> Vec<Stage> {

@@ -26,6 +26,8 @@ pub mod scene;
 mod series;
 mod sim_cut;
 
+use std::ops::AddAssign;
+
 use anyhow::Result;
 use gateway::config::StoreEngine;
 use rand::SeedableRng;
@@ -190,6 +192,15 @@ pub struct Tally {
     pub skipped: u32,
     /// How the fault was brought about, where there is more than one way.
     pub means: Option<&'static str>,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.tried += other.tried;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.means = self.means.or(other.means);
+    }
 }
 
 impl Fault {

@@ -25,8 +25,8 @@ use crate::load::{Load, Plan, Summary};
 use crate::peer::{product, say, wait_for};
 use crate::power::Disk;
 
-/// Lives of one store: the last faults meet one that has been through nine.
-pub const LIVES_MAX: u32 = 10;
+/// Lives of one store: the first fault meets a fresh one, the last one that has been through four.
+pub const LIVES_MAX: u32 = 5;
 
 /// Name of the data folder.
 const DATA: &str = "data";
