@@ -316,7 +316,8 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
     };
     let space = Space::claim(data, limits)
         .map_err(|error| Failure::system(named("ask for the free space of"), error))?;
-    let store = Store::open_on(config.store.engine, &data.join(STORE_FOLDER))?;
+    // What salvage did is in the log, and stays in `status`.
+    let (store, _) = Store::open_or_salvage(config.store.engine, &data.join(STORE_FOLDER))?;
     store.watch(space);
     Ok(store)
 }

@@ -240,6 +240,7 @@ impl Desk {
         rows.extend(shortfall::doubted(&self.store)?);
         rows.extend(shortfall::quarantine(&self.store)?);
         rows.extend(shortfall::damaged(&self.store)?);
+        rows.extend(shortfall::salvaged(&self.store)?);
         rows.extend(settings::status(&self.store)?);
         for sink in &self.sinks {
             let queued = outbox::pending(&self.store, sink, 0, QUEUE_COUNT_MAX_ROWS)?.len();

@@ -9,6 +9,7 @@ use super::sample::text;
 use crate::ingest::census::{Census, census};
 use crate::ingest::doubt;
 use crate::store::quarantine::{Fill, dropped};
+use crate::store::salvage::{self, Report};
 use crate::store::{Store, StoreError, damage};
 
 /// Rows about numbers that devices used and the gateway does not have, in all and of the worst.
@@ -72,4 +73,19 @@ pub(super) fn doubted(store: &Store) -> Result<Vec<Row>, StoreError> {
         row
     };
     Ok(worst.into_iter().map(row).collect())
+}
+
+/// Rows about salvages, oldest first: how many rows came back, and what is known to be missing.
+pub(super) fn salvaged(store: &Store) -> Result<Vec<Row>, StoreError> {
+    let of = |report: Report| {
+        let mut row = fact("store_salvaged", report.rows.values().sum::<u64>());
+        row.put("at_ms", report.at_ms);
+        row.put("fault", report.fault);
+        row.put("damaged", report.damaged);
+        row.put("newest_commit", report.newest_commit);
+        row.put("promised_commit", report.promised_commit);
+        row.put("set_aside_as", report.set_aside_as);
+        row
+    };
+    Ok(salvage::reports(store)?.into_iter().map(of).collect())
 }

@@ -25,7 +25,8 @@ use std::sync::atomic::Ordering;
 
 use super::key::{Key, Kind};
 use super::table::{self, Table, decode, encode};
-use super::{Batch, Row, Store, StoreError};
+use super::{Batch, EngineError, Row, Store, StoreError, witness};
+use crate::config::StoreEngine;
 
 /// Length of the checksum behind each value, in bytes.
 pub(super) const CHECKSUM_BYTES: usize = 4;
@@ -43,8 +44,19 @@ impl Store {
         self.0.set_aside.load(Ordering::SeqCst)
     }
 
+    /// Notes damage that the engine found, so that the next start salvages. Returns the cause.
+    pub(super) fn suspected(&self, cause: EngineError) -> EngineError {
+        if self.0.kind == StoreEngine::Sled && super::sled::is_damage(&*cause) {
+            witness::suspect(&self.0.folder, &cause.to_string());
+        }
+        cause
+    }
+
     /// The store as a whole cannot be trusted.
     fn ruined(&self, detail: String) -> StoreError {
+        if self.0.witness.is_some() {
+            witness::suspect(&self.0.folder, &detail);
+        }
         StoreError::Damaged {
             path: self.0.folder.clone(),
             detail,

@@ -25,17 +25,24 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// The numbers of a boot that this entry speaks of.
-    pub(super) fn numbers_of(&self, boot: &BootId) -> Vec<Seq> {
-        let of = |device: &DeviceId, epoch, number| {
-            (device, epoch, number) == (&boot.device, boot.epoch, boot.boot)
+    /// The boot that this entry speaks of.
+    pub(super) fn boot(&self) -> BootId {
+        let (device, epoch, boot) = match self {
+            Self::Records(records) => (&records.device, records.epoch, records.boot),
+            Self::Contested { device, key } => (device, key.epoch, key.boot),
         };
+        BootId {
+            device: device.clone(),
+            epoch,
+            boot,
+        }
+    }
+
+    /// The numbers that it speaks of.
+    pub(super) fn numbers(&self) -> Vec<Seq> {
         match self {
-            Self::Records(records) if of(&records.device, records.epoch, records.boot) => {
-                records.records.iter().map(|stored| stored.seq).collect()
-            }
-            Self::Contested { device, key } if of(device, key.epoch, key.boot) => vec![key.seq],
-            Self::Records(_) | Self::Contested { .. } => Vec::new(),
+            Self::Records(records) => records.records.iter().map(|stored| stored.seq).collect(),
+            Self::Contested { key, .. } => vec![key.seq],
         }
     }
 }

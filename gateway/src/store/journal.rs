@@ -168,6 +168,17 @@ pub fn fold_passed(batch: &mut Batch, commit: Commit) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// The oldest and the newest commit of which a chunk is there; 0 for the newest of none.
+pub(super) fn ends(store: &Store) -> Result<(Option<Commit>, Commit), StoreError> {
+    let (mut oldest, mut newest) = (None, Commit(0));
+    store.walk(&Key::of(Kind::Journal), None, |rest, _| {
+        (newest, _) = split(rest)?;
+        oldest.get_or_insert(newest);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok((oldest, newest))
+}
+
 /// Newest commit ever appended, folded or not; 0 in a new store.
 pub(super) fn newest_commit(store: &Store) -> Result<Commit, StoreError> {
     let newest = table::value(store, Table::Meta, "commit")?;

@@ -63,6 +63,7 @@ pub mod outbox;
 pub mod quarantine;
 mod read;
 mod redb;
+pub mod salvage;
 pub mod seen;
 pub mod settings;
 mod sled;
@@ -74,6 +75,7 @@ pub mod table;
 mod tests;
 pub mod view;
 mod witness;
+mod wreck;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -245,9 +247,11 @@ impl Store {
         folder: &Path,
         wrap: impl FnOnce(Box<dyn Engine>) -> Box<dyn Engine>,
     ) -> Result<Self, StoreError> {
-        let engine = wrap(folder::open(kind, folder)?);
+        let engine = wrap(witness::sound(folder).and_then(|()| folder::open(kind, folder))?);
         let witness = Witness::open(folder)?;
-        Self::assemble(engine, kind, folder, Some(witness))
+        let store = Self::assemble(engine, kind, folder, Some(witness))?;
+        wreck::after_opening(folder);
+        Ok(store)
     }
 
     /// The store on an engine of the caller's own; `folder` names it in errors. Its backups are made by
@@ -311,7 +315,7 @@ impl Store {
     /// The batch to the engine, by whoever holds the writer.
     fn write(&self, writer: &mut Writer, batch: Batch) -> Result<(), StoreError> {
         let applied = self.0.engine.apply(&batch);
-        applied.map_err(|cause| self.fail("write", &*cause))?;
+        applied.map_err(|cause| self.fail("write", &*self.suspected(cause)))?;
         if let Some(commit) = batch.commit {
             self.0.applied.fetch_max(commit.0, Ordering::SeqCst);
             self.behind().applied(commit, monotonic());

@@ -301,6 +301,35 @@ pub fn each_overflow(
     })
 }
 
+/// Counts anew how full it is, from the rows: the count may have been lost.
+pub(super) fn recount(store: &Store) -> Result<(), StoreError> {
+    let counted = Fill::load(store)?;
+    let (mut next, mut rows, mut bytes) = (counted.next, 0, 0);
+    store.walk(&prefix(WHOLE), None, |rest, value| {
+        let refused: Refused = decode(KIND, rest.escape_ascii(), &value)?;
+        let number = rest
+            .first_chunk::<8>()
+            .map_or(0, |rest| u64::from_be_bytes(*rest));
+        next = next.max(number.saturating_add(1));
+        rows += 1;
+        let lengths = refused
+            .payloads
+            .iter()
+            .map(|payload| payload.0.len() as u64);
+        bytes += lengths.sum::<u64>();
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let fill = Fill {
+        next,
+        rows,
+        bytes,
+        ..counted
+    };
+    let mut batch = Batch::default();
+    table::put(&mut batch, Table::Meta, KIND, &fill)?;
+    store.apply(batch)
+}
+
 fn prefix(kind: u8) -> Key {
     Key::of(Kind::Quarantine).u8(kind)
 }

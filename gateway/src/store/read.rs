@@ -109,12 +109,12 @@ impl Store {
     /// The bytes of a row as the engine has them, checksum included.
     pub(super) fn raw_value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let value = self.0.engine.value(key);
-        value.map_err(|cause| read_error(&*cause))
+        value.map_err(|cause| read_error(&*self.suspected(cause)))
     }
 
     /// The rows of `span` as the engine has them, checksums included.
     pub(super) fn raw_scan(&self, span: &Span) -> Result<Vec<Row>, StoreError> {
         let rows = self.0.engine.scan(span);
-        rows.map_err(|cause| read_error(&*cause))
+        rows.map_err(|cause| read_error(&*self.suspected(cause)))
     }
 }

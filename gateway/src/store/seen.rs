@@ -1,11 +1,12 @@
 //! Which sequence numbers of a boot have been stored, as runs. Written by the committer, in the batch of
 //! the records themselves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 
+use super::entry::Entry;
 use super::key::{Key, Kind, split_part};
 use super::{
     Batch, Commit, Order, Span, Store, StoreError, damage, history, journal, row_error, successor,
@@ -130,32 +131,57 @@ pub fn mend(store: &Store) -> Result<usize, StoreError> {
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    for boot in &boots {
-        count_anew(store, boot)?;
-    }
+    count_anew(store, &boots)?;
     Ok(boots.len())
 }
 
-/// Writes the runs of a boot as its records have them. The journal is read first: what the fold
-/// moves meanwhile is then found twice, not never.
-fn count_anew(store: &Store, boot: &BootId) -> Result<(), StoreError> {
-    let mut numbers = BTreeSet::new();
+/// Counts the runs anew of every boot there is.
+pub(super) fn recount(store: &Store) -> Result<(), StoreError> {
+    let mut boots = BTreeSet::new();
+    for kind in [Kind::Seen, Kind::History] {
+        store.walk(&Key::of(kind), None, |rest, _| {
+            boots.insert(boot_in(rest)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
     journal::each(store, Commit(0), |chunk| {
-        let found = chunk
-            .entries
-            .iter()
-            .flat_map(|entry| entry.numbers_of(boot));
-        numbers.extend(found);
+        boots.extend(chunk.entries.iter().map(Entry::boot));
         Ok(ControlFlow::Continue(()))
     })?;
-    let (epoch, number) = (boot.epoch, boot.boot);
+    count_anew(store, &boots)
+}
+
+/// Writes the runs of boots as their records have them. The journal is read first: what the fold moves
+/// meanwhile is then found twice, not never.
+fn count_anew(store: &Store, boots: &BTreeSet<BootId>) -> Result<(), StoreError> {
+    if boots.is_empty() {
+        return Ok(());
+    }
+    let mut waiting: BTreeMap<BootId, BTreeSet<Seq>> = BTreeMap::new();
+    journal::each(store, Commit(0), |chunk| {
+        for entry in &chunk.entries {
+            let boot = entry.boot();
+            if boots.contains(&boot) {
+                waiting.entry(boot).or_default().extend(entry.numbers());
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    for boot in boots {
+        let numbers = waiting.remove(boot).unwrap_or_default();
+        count_boot(store, boot, numbers)?;
+    }
+    Ok(())
+}
+
+fn count_boot(store: &Store, boot: &BootId, mut numbers: BTreeSet<Seq>) -> Result<(), StoreError> {
     let first = RecordKey {
-        epoch,
-        boot: number,
+        epoch: boot.epoch,
+        boot: boot.boot,
         seq: Seq(0),
     };
     history::each(store, &boot.device, Some(first), |key, _| {
-        if (key.epoch, key.boot) != (epoch, number) {
+        if (key.epoch, key.boot) != (boot.epoch, boot.boot) {
             return Ok(ControlFlow::Break(()));
         }
         numbers.insert(key.seq);
@@ -214,8 +240,13 @@ fn number_of(bytes: &[u8]) -> Option<Seq> {
 }
 
 fn boot_of(key: &[u8]) -> Result<BootId, StoreError> {
+    let rest = key.strip_prefix(Key::of(Kind::Seen).bytes());
+    boot_in(rest.unwrap_or_default())
+}
+
+/// The boot that the rest of a key names behind its kind.
+fn boot_in(rest: &[u8]) -> Result<BootId, StoreError> {
     let parsed = || {
-        let rest = key.strip_prefix(Key::of(Kind::Seen).bytes())?;
         let (device, rest) = split_part(rest)?;
         let (epoch, rest) = rest.split_first_chunk::<8>()?;
         let (boot, _) = rest.split_first_chunk::<4>()?;
@@ -225,7 +256,7 @@ fn boot_of(key: &[u8]) -> Result<BootId, StoreError> {
             boot: Boot(u32::from_be_bytes(*boot)),
         })
     };
-    parsed().ok_or_else(|| row_error("seen run", key.escape_ascii(), "key names no boot"))
+    parsed().ok_or_else(|| row_error("seen run", rest.escape_ascii(), "key names no boot"))
 }
 
 #[cfg(test)]

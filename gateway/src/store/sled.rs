@@ -31,7 +31,7 @@ use super::{Batch, Engine, EngineError, Order, Row, Span, StoreError};
 use crate::config::StoreEngine;
 
 /// Size of a log segment, in bytes. sled sends nodes above a quarter of it to blob files.
-const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Page cache, in bytes. A wish, not a bound: sled may hold more for a while.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
@@ -73,6 +73,7 @@ impl Sled {
     /// Opens or creates the database in `folder`.
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         make_folder(folder)?;
+        check_log(folder)?;
         if !folder.join(CONF).exists() {
             make_parameters(folder)?;
         }
@@ -133,11 +134,12 @@ impl Engine for Sled {
                 None => writes.remove(key),
             }
         }
-        Ok(self.db.apply_batch(writes)?)
+        guarded(|| self.db.apply_batch(writes))
     }
 
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+        let value = guarded(|| self.db.get(key))?;
+        Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, span: &Span) -> Result<Vec<Row>, EngineError> {
@@ -149,15 +151,14 @@ impl Engine for Sled {
         let row = |row: ::sled::Result<(::sled::IVec, ::sled::IVec)>| {
             row.map(|(key, value)| (key.to_vec(), value.to_vec()))
         };
-        let rows: ::sled::Result<Vec<Row>> = match span.order {
+        guarded(|| match span.order {
             Order::Ascending => range.take(span.limit_rows).map(row).collect(),
             Order::Descending => range.rev().take(span.limit_rows).map(row).collect(),
-        };
-        Ok(rows?)
+        })
     }
 
     fn sync(&self) -> Result<(), EngineError> {
-        self.db.flush()?;
+        guarded(|| self.db.flush())?;
         self.log.sync_data()?;
         Ok(self.sync_names()?)
     }
@@ -174,6 +175,48 @@ impl Engine for Sled {
         }
         Ok(bytes)
     }
+}
+
+/// Looks at the log before sled does, which loses what it does not understand.
+fn check_log(folder: &Path) -> Result<(), StoreError> {
+    let checked = super::wreck::before_opening(folder);
+    checked.map_err(|error| {
+        if is_mangled(&error) {
+            return StoreError::Damaged {
+                path: folder.to_owned(),
+                detail: error.to_string(),
+            };
+        }
+        io("read store file", &folder.join("db"), error)
+    })
+}
+
+/// sled met something in its files that it does not understand.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine panicked: {0}")]
+struct Panicked(String);
+
+/// sled panics on some damage instead of saying so; both become errors.
+fn guarded<T>(work: impl FnOnce() -> ::sled::Result<T>) -> Result<T, EngineError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => Ok(done?),
+        Err(panic) => Err(Box::new(Panicked(panic_text(&*panic)))),
+    }
+}
+
+/// Whether the engine's files are to blame, not the machine: what is full or read-only is not damaged.
+pub(super) fn is_damage(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    match error.downcast_ref::<::sled::Error>() {
+        Some(::sled::Error::Io(source)) => is_mangled(source),
+        Some(_) => true,
+        None => error.is::<Panicked>(),
+    }
+}
+
+/// A file that ends too early, or does not hold what belongs there.
+fn is_mangled(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | InvalidData)
 }
 
 /// Makes sled's parameters in a folder of their own, and moves them when they are whole.
@@ -240,7 +283,8 @@ fn open_without(snapshots: &[PathBuf], folder: &Path) -> Result<::sled::Db, Stor
     for (snapshot, aside) in &moved {
         std::fs::rename(snapshot, aside).map_err(failed)?;
     }
-    let opened = open_as_it_is(folder);
+    // What the snapshots stood for is read again, so it is looked at as well.
+    let opened = check_log(folder).and_then(|()| open_as_it_is(folder));
     for (snapshot, aside) in &moved {
         let done = match &opened {
             Ok(_) => std::fs::remove_file(aside),
@@ -280,7 +324,9 @@ fn open_as_it_is(folder: &Path) -> Result<::sled::Db, StoreError> {
         Ok(Err(::sled::Error::Io(source))) if is_lock(&source) => Err(StoreError::Locked {
             path: folder.to_owned(),
         }),
-        Ok(Err(::sled::Error::Io(source))) => Err(io("open store", folder, source)),
+        Ok(Err(::sled::Error::Io(source))) if !is_mangled(&source) => {
+            Err(io("open store", folder, source))
+        }
         Ok(Err(error)) => Err(damaged(error.to_string())),
         Err(panic) => Err(damaged(panic_text(&*panic))),
     }

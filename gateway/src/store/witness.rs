@@ -56,11 +56,36 @@ impl Witness {
         })
     }
 
+    /// The newest commit that was promised when the note was opened.
+    pub(super) const fn promised(&self) -> Commit {
+        self.promised
+    }
+
     /// Notes a commit that is durable.
     pub(super) fn note(&self, commit: Commit) -> std::io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&record(commit))
+    }
+}
+
+/// Name of the note that the store is damaged in a place that opening does not meet.
+const SUSPECT: &str = "damaged";
+
+/// Notes damage that was met while the store was open: opening it again would only meet it again.
+pub(super) fn suspect(folder: &Path, detail: &str) {
+    // A memory of what the log says as well; without the note the next start meets the damage anew.
+    let _ = std::fs::write(folder.join(SUSPECT), detail);
+}
+
+/// Refuses a store that is known to be damaged.
+pub(super) fn sound(folder: &Path) -> Result<(), StoreError> {
+    match std::fs::read_to_string(folder.join(SUSPECT)) {
+        Ok(detail) => Err(StoreError::Damaged {
+            path: folder.to_owned(),
+            detail,
+        }),
+        Err(_) => Ok(()),
     }
 }
 

@@ -1,0 +1,295 @@
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
+use protocol::units::UtcMs;
+
+use super::*;
+use crate::store::content::Content;
+use crate::store::history::{self, Known};
+use crate::store::journal::{Entry, Records, Stored};
+use crate::store::outbox::{Pointer, Tails};
+use crate::store::seen::{BootId, Run};
+
+/// Damaged stores for every change (two seconds each in a debug build), and in the long campaign.
+const SEEDS_QUICK: u64 = 24;
+const SEEDS_FULL: u64 = 1_000;
+
+/// Commits of the store that is damaged, and by how many the fold is behind.
+const COMMITS: u32 = 80;
+const FOLD_LAG: u32 = 12;
+
+/// Records of a commit, one device each.
+const DEVICES: u32 = 24;
+
+/// Most times a store is opened until it gives every row: damage that opening does not meet is met by reading,
+/// and then opening salvages.
+const OPENINGS_MAX: u32 = 3;
+
+fn device(number: u32) -> DeviceId {
+    format!("tracker-{number}").parse().unwrap()
+}
+
+fn boot(number: u32) -> BootId {
+    BootId {
+        device: device(number),
+        epoch: Epoch(7),
+        boot: Boot(1),
+    }
+}
+
+fn content(device: u32, seq: u32) -> Content {
+    let word = format!("content of record {seq} of {device}, which is as long as a reading");
+    Content::from_stored(word.into_bytes())
+}
+
+fn key(seq: u32) -> RecordKey {
+    RecordKey::new(7, 1, seq)
+}
+
+fn commit(store: &Store, number: u32) {
+    let records = |of: u32| {
+        Entry::Records(Records {
+            device: device(of),
+            epoch: Epoch(7),
+            boot: Boot(1),
+            received_at: UtcMs::saturating(0),
+            qos: 1,
+            oldest_pending: key(0),
+            records: vec![Stored {
+                seq: Seq(number),
+                content: content(of, number),
+            }],
+        })
+    };
+    let entries: Vec<Entry> = (0..DEVICES).map(records).collect();
+    let mut batch = Batch::default();
+    journal::append(&mut batch, Commit(u64::from(number) + 1), &entries).unwrap();
+    for of in 0..DEVICES {
+        let (first, last) = (Seq(0), Seq(number));
+        seen::put(&mut batch, &boot(of), Run { first, last });
+    }
+    store.apply(batch).unwrap();
+    store.barrier().unwrap();
+}
+
+fn fold(store: &Store, tails: &mut Tails, number: u32) {
+    let chunk = journal::chunk(store, Commit(u64::from(number) + 1)).unwrap();
+    let mut batch = Batch::default();
+    for of in 0..DEVICES {
+        let known = Known {
+            received_at: UtcMs::saturating(0),
+            qos: 1,
+            content: content(of, number),
+        };
+        history::put(&mut batch, &device(of), key(number), &known);
+    }
+    let event = format!("event-{}", number % 8);
+    let row = BTreeMap::from([("sequence", number)]);
+    view::put(&mut batch, "S-1", &event, &row).unwrap();
+    let pointer = Pointer {
+        shipment: "S-1".to_owned(),
+        event,
+        revision: number,
+        critical: false,
+    };
+    tails.push(store, &mut batch, "file", &pointer).unwrap();
+    journal::fold_taken(&mut batch, &chunk.unwrap()).unwrap();
+    store.apply(batch).unwrap();
+}
+
+/// A store with a life behind it.
+fn make(folder: &Path) {
+    let store = Store::open(folder).unwrap();
+    let mut tails = Tails::default();
+    for number in 0..COMMITS {
+        commit(&store, number);
+        if let Some(behind) = number.checked_sub(FOLD_LAG) {
+            fold(&store, &mut tails, behind);
+        }
+    }
+    store.barrier().unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), &to).unwrap();
+        }
+    }
+}
+
+/// Which record, of whom.
+type Name = (u32, u32);
+
+/// The records in journal and history, with the damage that reading meets.
+fn records(store: &Store) -> Result<BTreeSet<Name>, StoreError> {
+    store.check_rows()?;
+    let mut found = BTreeSet::new();
+    for of in 0..DEVICES {
+        history::each(store, &device(of), None, |key, kept| {
+            let expected = content(of, key.seq.0);
+            let same = matches!(kept, history::Kept::Known(known) if known.content == expected);
+            assert!(same, "record {} of {of} is another", key.seq.0);
+            found.insert((of, key.seq.0));
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    journal::each(store, Commit(0), |chunk| {
+        for entry in &chunk.entries {
+            let boot = entry.boot();
+            let of = (0..DEVICES).find(|of| device(*of) == boot.device).unwrap();
+            found.extend(entry.numbers().into_iter().map(|seq| (of, seq.0)));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
+/// Where the newest version of each row is in the file, by an undamaged copy.
+fn places(folder: &Path) -> BTreeMap<Vec<u8>, Range<u64>> {
+    let wreck = Wreck::open(folder).unwrap();
+    let mut places: BTreeMap<Vec<u8>, Range<u64>> = BTreeMap::new();
+    wreck
+        .replay_placed(|place, change| {
+            match change {
+                Change::Page { lo, hi, rows } => {
+                    places.retain(|key, _| *key < lo || (!hi.is_empty() && *key >= hi));
+                    places.extend(rows.into_iter().map(|(key, _)| (key, place.clone())));
+                }
+                Change::Set((key, _)) => drop(places.insert(key, place)),
+                Change::Remove(key) => drop(places.remove(&key)),
+                Change::Unplaced(_) => panic!("an undamaged row has no place"),
+            }
+            Ok::<(), io::Error>(())
+        })
+        .unwrap();
+    places
+}
+
+#[test]
+fn a_sound_log_is_read_as_sled_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    make(&store);
+    let ours: Vec<Vec<u8>> = places(&store).into_keys().collect();
+    let store = Store::open(&store).unwrap();
+    let mut theirs = Vec::new();
+    store
+        .walk(&Key::all(), None, |key, _| {
+            theirs.push(key.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+    assert_eq!(ours, theirs);
+}
+
+/// Damages a log; which bytes.
+fn damage(log: &Path, seed: u64) -> Range<u64> {
+    let mut bytes = fs::read(log).unwrap();
+    let mut chance = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11;
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let at = usize::try_from(chance).unwrap() % used;
+    chance >>= 7;
+    let end = match seed % 3 {
+        0 => {
+            bytes[at] ^= 1 << (chance % 8);
+            at + 1
+        }
+        1 => {
+            let page = at - at % 4096;
+            let end = (page + 4096).min(bytes.len());
+            bytes[page..end].fill(0);
+            fs::write(log, bytes).unwrap();
+            return page as u64..end as u64;
+        }
+        _ => {
+            let end = bytes.len();
+            bytes.truncate(at);
+            end
+        }
+    };
+    fs::write(log, bytes).unwrap();
+    at as u64..end as u64
+}
+
+/// Opens until every row can be read. How often it was salvaged, and what is there.
+fn open_all(store: &Path) -> (u32, BTreeSet<Name>) {
+    let mut salvages = 0;
+    for _ in 0..OPENINGS_MAX {
+        let (store, report) = Store::open_or_salvage(StoreEngine::Sled, store).unwrap();
+        salvages += u32::from(report.is_some());
+        if let Ok(found) = records(&store) {
+            let newest = store.newest_commit();
+            assert!(
+                newest.0 >= u64::from(COMMITS),
+                "numbers would be given twice"
+            );
+            assert_eq!(reports(&store).unwrap().len() as u32, salvages);
+            return (salvages, found);
+        }
+    }
+    panic!("not readable after {OPENINGS_MAX} openings");
+}
+
+#[test]
+fn whatever_is_damaged_the_store_opens_with_every_record_that_the_damage_did_not_touch() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    make(&whole);
+    let places = places(&whole);
+    let full = std::env::var_os("SUPERCARGO_FULL").is_some();
+    let (mut salvaged, mut lost) = (0, 0);
+    let mut gone: Vec<String> = Vec::new();
+    for seed in 0..if full { SEEDS_FULL } else { SEEDS_QUICK } {
+        let store = folder.path().join(format!("store-{seed}"));
+        copy(&whole, &store);
+        let damaged = damage(&store.join("db"), seed);
+        let (salvages, found) = open_all(&store);
+        salvaged += salvages;
+        for of in 0..DEVICES {
+            for seq in 0..COMMITS {
+                let history = Key::record(&device(of), key(seq));
+                let journal = Key::of(Kind::Journal).u64(u64::from(seq) + 1).u16(0);
+                let place = places.get(history.bytes()).or(places.get(journal.bytes()));
+                let place = place.unwrap();
+                let touched = damaged.start < place.end && place.start < damaged.end;
+                let there = found.contains(&(of, seq));
+                lost += u32::from(!there);
+                if !there && !touched {
+                    gone.push(format!("seed {seed}, {damaged:?}: record {seq} of {of} in {place:?}, salvaged {salvages}"));
+                }
+            }
+        }
+        let kept = fs::read_dir(folder.path()).unwrap().filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy()
+                .starts_with(&format!("store-{seed}.damaged-"))
+        });
+        assert_eq!(
+            kept.count() as u32,
+            salvages,
+            "seed {seed}: nothing is deleted"
+        );
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.starts_with(&format!("store-{seed}")) {
+                fs::remove_dir_all(path).unwrap();
+            }
+        }
+    }
+    assert!(
+        gone.is_empty(),
+        "{} records: {:#?}",
+        gone.len(),
+        gone.iter().step_by(gone.len() / 40 + 1).collect::<Vec<_>>()
+    );
+    assert!(salvaged > 0, "no damage was worth a salvage");
+    assert!(lost > 0, "no damage met a record");
+}

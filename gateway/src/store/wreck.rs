@@ -1,0 +1,441 @@
+//! What a damaged log of sled still holds, read without sled.
+//!
+//! ```text
+//! db       segments of 8 MiB, each: header 20 bytes, messages, padding
+//! message  crc32 u32 LE  kind u8  length  segment number  page  body      (the three in the middle: varints)
+//! node     next  merging child (varints)  merging u8  prefix length u8  lo  hi  0 u8  count  keys  values
+//! link     0 u8  key  value            a row set             (keys lack the prefix that their page's keys share)
+//!          1 u8  key                   a row removed
+//! ```
+//! Compression is not compiled in. Every message carries a checksum, so messages are found again behind a
+//! damaged place. Applied in the order of their places in the endless log (segment number x segment size +
+//! offset) they give the newest state of every page that still has a sound version. A page whose newest
+//! version is lost goes back to an older one: rows may then be older, and removed rows may be back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+use std::path::Path;
+
+use super::sled::SEGMENT_BYTES;
+use super::{Row, damage};
+
+/// Length of a segment's header, in bytes.
+const SEGMENT_HEADER_BYTES: usize = 20;
+
+/// Kinds of messages: from canceled to a link outside the log.
+const KINDS: std::ops::RangeInclusive<u8> = 1..=11;
+/// The rest of the segment is padding.
+const CAP: u8 = 2;
+const NODE: u8 = 8;
+const LINK: u8 = 10;
+
+/// Longest head of a message, in bytes.
+const HEAD_MAX_BYTES: u64 = 32;
+
+/// Piece of a segment that is tried when the whole cannot be read, in bytes: a page of the disk.
+const PIECE_BYTES: usize = 4096;
+
+/// Most prefixes tried for a row whose page is lost: more pages than a row could come from in a store of
+/// some gigabytes.
+const PREFIXES_MAX: usize = 100_000;
+
+/// Where a sound message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    /// Place in the endless log: its order.
+    lsn: u64,
+    /// Place of the body in the file.
+    at: u64,
+    bytes: usize,
+    kind: u8,
+    page: u64,
+}
+
+/// What a message did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// These rows, sealed as found, are all there is from `lo` up to `hi` (an empty one: to the end).
+    Page {
+        lo: Vec<u8>,
+        hi: Vec<u8>,
+        rows: Vec<Row>,
+    },
+    Set(Row),
+    Remove(Vec<u8>),
+    /// A row, sealed as found, whose key cannot be told.
+    Unplaced(Vec<u8>),
+}
+
+/// Name of the file that keeps what sled is about to throw away.
+const TORN: &str = "torn";
+
+/// Looks at the log before sled opens it, because sled loses what it does not understand: a segment with
+/// a damaged header counts as never written, and everything behind a damaged message as a torn end, and is
+/// overwritten. A damaged header is refused. Sound messages behind a damaged one are kept in a file beside
+/// the log: only when something promised turns out to be missing were they more than a torn end.
+pub(super) fn before_opening(folder: &Path) -> io::Result<()> {
+    let mut log = match File::open(folder.join("db")) {
+        Ok(log) => log,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let behind = snapshot_lsn(folder)?;
+    let mut segments = segments(&mut log)?;
+    segments.retain(|segment| segment.lsn + SEGMENT_BYTES as u64 > behind);
+    let torn = segments.iter().position(|segment| {
+        let bytes = read_around(&mut log, segment.base, segment.bytes);
+        sound_bytes(&bytes) < bytes.len()
+    });
+    let Some(torn) = torn else {
+        return Ok(());
+    };
+    let mut found = Vec::new();
+    for segment in &segments[torn..] {
+        let mut bytes = read_around(&mut log, segment.base, segment.bytes);
+        let sound = if segment.base == segments[torn].base {
+            sound_bytes(&bytes)
+        } else {
+            0
+        };
+        bytes[..sound].fill(0);
+        find(&bytes, segment.base, &mut found);
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut kept = File::create(folder.join(TORN))?;
+    for segment in &segments[torn..] {
+        kept.seek(SeekFrom::Start(segment.base))?;
+        kept.write_all(&read_around(&mut log, segment.base, segment.bytes))?;
+    }
+    kept.sync_all()
+}
+
+/// Nothing that was promised is missing: what was kept was a torn end.
+pub(super) fn after_opening(folder: &Path) {
+    // Most often there is none; one that stays is overwritten by the next.
+    let _ = std::fs::remove_file(folder.join(TORN));
+}
+
+struct Segment {
+    lsn: u64,
+    base: u64,
+    bytes: usize,
+}
+
+/// The segments that were written, in their order.
+fn segments(log: &mut File) -> io::Result<Vec<Segment>> {
+    let bytes = log.metadata()?.len();
+    let mut segments = Vec::new();
+    for base in (0..bytes).step_by(SEGMENT_BYTES) {
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        if bytes - base < header.len() as u64 {
+            break;
+        }
+        log.seek(SeekFrom::Start(base))?;
+        log.read_exact(&mut header)?;
+        let (checksum, rest) = header.split_at(4);
+        if header == [0; SEGMENT_HEADER_BYTES] {
+            continue;
+        }
+        if checksum != (crc32fast::hash(rest) ^ u32::MAX).to_le_bytes() {
+            let fault = format!("the header of the segment at byte {base} fails its checksum");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
+        }
+        let lsn = rest
+            .first_chunk::<8>()
+            .map_or(0, |lsn| u64::from_le_bytes(*lsn));
+        segments.push(Segment {
+            lsn: lsn ^ (u64::MAX >> 1),
+            base,
+            bytes: usize::try_from(bytes - base)
+                .map_or(SEGMENT_BYTES, |left| left.min(SEGMENT_BYTES)),
+        });
+    }
+    segments.sort_by_key(|segment| segment.lsn);
+    Ok(segments)
+}
+
+/// Up to where sled's newest snapshot knows the log; it is in the snapshot's name.
+fn snapshot_lsn(folder: &Path) -> io::Result<u64> {
+    let mut newest = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let lsn = name.to_str().and_then(|name| name.strip_prefix("snap."));
+        let lsn = lsn.and_then(|lsn| u64::from_str_radix(lsn, 16).ok());
+        newest = newest.max(lsn.unwrap_or_default());
+    }
+    Ok(newest)
+}
+
+/// How far the messages of a segment follow each other without damage; all of it when it was sealed.
+fn sound_bytes(segment: &[u8]) -> usize {
+    let mut at = SEGMENT_HEADER_BYTES;
+    while let Some((head, message)) = segment.get(at..).and_then(message) {
+        at += head + message.bytes;
+        if message.kind == CAP {
+            return segment.len();
+        }
+    }
+    at
+}
+
+/// The sound messages of a log.
+#[derive(Debug)]
+pub(super) struct Wreck {
+    /// The log, and what was kept of it before sled opened it.
+    files: Vec<File>,
+    found: Vec<(Found, usize)>,
+}
+
+impl Wreck {
+    /// Finds every sound message in the folder's log. Keeps 48 bytes of memory for each.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        let mut files = vec![File::open(folder.join("db"))?];
+        files.extend(File::open(folder.join(TORN)));
+        let mut all = Vec::new();
+        for (number, file) in files.iter_mut().enumerate() {
+            let bytes = file.metadata()?.len();
+            let mut found = Vec::new();
+            for base in (0..bytes).step_by(SEGMENT_BYTES) {
+                let left = usize::try_from(bytes - base);
+                let length = left.map_or(SEGMENT_BYTES, |left| left.min(SEGMENT_BYTES));
+                find(&read_around(file, base, length), base, &mut found);
+            }
+            all.extend(found.into_iter().map(|found| (found, number)));
+        }
+        all.sort_unstable();
+        all.dedup_by_key(|(found, _)| *found);
+        Ok(Self { files, found: all })
+    }
+
+    /// Visits what the messages did, in their order.
+    pub(super) fn replay<E>(self, mut visit: impl FnMut(Change) -> Result<(), E>) -> Result<(), E> {
+        self.replay_placed(|_, change| visit(change))
+    }
+
+    /// The same, with the place of each message in the file.
+    pub(super) fn replay_placed<E>(
+        mut self,
+        mut visit: impl FnMut(Range<u64>, Change) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut prefixes = Prefixes::default();
+        for (message, number) in &self.found {
+            let Some(file) = self.files.get_mut(*number) else {
+                continue;
+            };
+            let body = read_around(file, message.at, message.bytes);
+            let change = match message.kind {
+                NODE => node(&body, message.page, &mut prefixes),
+                _ => link(&body, message.page, &prefixes),
+            };
+            if let Some(change) = change {
+                let end = message.at + message.bytes as u64;
+                visit(message.at.saturating_sub(HEAD_MAX_BYTES)..end, change)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the keys of each page begin with, as its newest node so far says.
+#[derive(Default)]
+struct Prefixes {
+    of_pages: BTreeMap<u64, Vec<u8>>,
+    all: BTreeSet<Vec<u8>>,
+}
+
+impl Prefixes {
+    fn note(&mut self, page: u64, prefix: &[u8]) {
+        self.of_pages.insert(page, prefix.to_vec());
+        if self.all.len() < PREFIXES_MAX {
+            self.all.insert(prefix.to_vec());
+        }
+    }
+
+    /// The full key of a row: that under which its checksum is right. The node that knew may be lost.
+    fn placed(&self, page: u64, short: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        let own = self.of_pages.get(&page);
+        own.into_iter()
+            .chain(&self.all)
+            .map(|prefix| [prefix, short].concat())
+            .find(|key| damage::unseal(key, sealed.to_vec()).is_ok())
+    }
+}
+
+/// `length` bytes from `at` on; what cannot be read is zero.
+fn read_around(file: &mut File, at: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut fill = |at: u64, part: &mut [u8]| {
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(part)
+    };
+    if fill(at, &mut bytes).is_err() {
+        let mut place = at;
+        for part in bytes.chunks_mut(PIECE_BYTES) {
+            if fill(place, part).is_err() {
+                part.fill(0);
+            }
+            place += part.len() as u64;
+        }
+    }
+    bytes
+}
+
+/// Notes the sound nodes and links of a segment.
+fn find(segment: &[u8], base: u64, found: &mut Vec<Found>) {
+    let mut at = SEGMENT_HEADER_BYTES;
+    while let Some(rest) = segment.get(at..).filter(|rest| !rest.is_empty()) {
+        let Some((head, message)) = message(rest) else {
+            at += 1;
+            continue;
+        };
+        if matches!(message.kind, NODE | LINK) {
+            found.push(Found {
+                lsn: message
+                    .segment
+                    .saturating_mul(SEGMENT_BYTES as u64)
+                    .saturating_add(at as u64),
+                at: base + (at + head) as u64,
+                bytes: message.bytes,
+                kind: message.kind,
+                page: message.page,
+            });
+        }
+        at += head + message.bytes;
+    }
+}
+
+struct Message {
+    kind: u8,
+    bytes: usize,
+    segment: u64,
+    page: u64,
+}
+
+/// The message at the start of `bytes`, if it is sound, and the length of its head.
+fn message(bytes: &[u8]) -> Option<(usize, Message)> {
+    let (checksum, mut rest) = bytes.split_first_chunk::<4>()?;
+    let kind = byte(&mut rest)?;
+    if !KINDS.contains(&kind) {
+        return None;
+    }
+    let length = usize::try_from(varint(&mut rest)?).ok()?;
+    let (segment, page) = (varint(&mut rest)?, varint(&mut rest)?);
+    let body = rest.get(..length)?;
+    let head = bytes.len() - rest.len();
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(body);
+    hasher.update(bytes.get(4..head)?);
+    let sound = hasher.finalize() ^ u32::MAX == u32::from_le_bytes(*checksum);
+    sound.then_some((
+        head,
+        Message {
+            kind,
+            bytes: length,
+            segment,
+            page,
+        },
+    ))
+}
+
+/// A leaf; nodes above the leaves hold no rows.
+fn node(mut body: &[u8], page: u64, prefixes: &mut Prefixes) -> Option<Change> {
+    let rest = &mut body;
+    let (_next, _merging_child, _merging) = (varint(rest)?, varint(rest)?, byte(rest)?);
+    let prefix_bytes = usize::from(byte(rest)?);
+    let (lo, hi) = (text(rest)?, text(rest)?);
+    if byte(rest)? != 0 {
+        return None;
+    }
+    let count = varint(rest)?;
+    let prefix = lo.get(..prefix_bytes)?;
+    let keys: Option<Vec<_>> = (0..count).map(|_| text(rest)).collect();
+    let values: Option<Vec<_>> = (0..count).map(|_| text(rest)).collect();
+    prefixes.note(page, prefix);
+    let rows = keys?.into_iter().zip(values?);
+    Some(Change::Page {
+        lo: lo.to_vec(),
+        hi: hi.to_vec(),
+        rows: rows
+            .map(|(key, value)| ([prefix, key].concat(), value.to_vec()))
+            .collect(),
+    })
+}
+
+fn link(mut body: &[u8], page: u64, prefixes: &Prefixes) -> Option<Change> {
+    let rest = &mut body;
+    let (kind, short) = (byte(rest)?, text(rest)?);
+    match kind {
+        0 => {
+            let value = text(rest)?.to_vec();
+            Some(match prefixes.placed(page, short, &value) {
+                Some(key) => Change::Set((key, value)),
+                None => Change::Unplaced(value),
+            })
+        }
+        1 => {
+            let prefix = prefixes.of_pages.get(&page)?;
+            Some(Change::Remove([prefix, short].concat()))
+        }
+        _ => None,
+    }
+}
+
+fn byte(rest: &mut &[u8]) -> Option<u8> {
+    let (first, behind) = rest.split_first()?;
+    *rest = behind;
+    Some(*first)
+}
+
+fn take<'a>(rest: &mut &'a [u8], bytes: usize) -> Option<&'a [u8]> {
+    let (taken, behind) = rest.split_at_checked(bytes)?;
+    *rest = behind;
+    Some(taken)
+}
+
+/// Bytes behind their length.
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let bytes = usize::try_from(varint(rest)?).ok()?;
+    take(rest, bytes)
+}
+
+/// sled's variable length integers: up to 240 in one byte, larger ones behind a byte that tells the length.
+fn varint(rest: &mut &[u8]) -> Option<u64> {
+    let first = byte(rest)?;
+    Some(match first {
+        0..=240 => u64::from(first),
+        241..=248 => 240 + 256 * (u64::from(first) - 241) + u64::from(byte(rest)?),
+        249 => 2288 + 256 * u64::from(byte(rest)?) + u64::from(byte(rest)?),
+        250..=255 => {
+            let bytes = take(rest, usize::from(first) - 247)?;
+            let mut number = [0; 8];
+            number.get_mut(..bytes.len())?.copy_from_slice(bytes);
+            u64::from_le_bytes(number)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_as_sled_writes_them() {
+        for (bytes, number) in [
+            (&[240][..], 240),
+            (&[241, 0], 240),
+            (&[248, 255], 2_287),
+            (&[249, 0, 0], 2_288),
+            (&[250, 0xF0, 0x08, 0x01], 67_824),
+            (&[255, 1, 2, 3, 4, 5, 6, 7, 8], 0x0807_0605_0403_0201),
+        ] {
+            let mut rest = bytes;
+            assert_eq!(varint(&mut rest), Some(number));
+            assert!(rest.is_empty());
+        }
+        assert_eq!(varint(&mut &[255, 1][..]), None);
+    }
+}
