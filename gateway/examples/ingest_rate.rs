@@ -1,14 +1,17 @@
-//! How many records per second become durable: `cargo run --release -p gateway --example ingest_rate -- FOLDER`.
+//! How many records per second become durable, on each engine, and how many bytes that writes:
+//! `cargo run --release -p gateway --example ingest_rate -- FOLDER [GROUPS]`.
 //!
 //! Groups of 256 records (4 batches of 64, from 4 devices) go through admission, one batch and one
 //! barrier each, on one thread; then the same with a fold that moves every record into the history.
-//! FOLDER must be on the disk to be measured, and must not exist.
+//! FOLDER must be on the disk to be measured, and must not exist. Bytes written are those that this process
+//! handed to the kernel (Linux only).
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use gateway::clock::{monotonic, wall_utc};
+use gateway::config::StoreEngine;
 use gateway::ingest::admit::Admission;
 use gateway::receipt::Commit;
 use gateway::store::history::{self, Known};
@@ -24,6 +27,7 @@ use protocol::units::{
     Seconds, UptimeMs,
 };
 
+/// Groups, when nobody says how many.
 const GROUPS: u32 = 2_000;
 const DEVICES: u32 = 4;
 const RECORDS_PER_BATCH: u32 = 64;
@@ -32,15 +36,22 @@ fn main() -> anyhow::Result<()> {
     let folder = std::env::args()
         .nth(1)
         .unwrap_or_else(|| "ingest_rate.store".to_owned());
-    measure(&Path::new(&folder).join("journal"), false)?;
-    measure(&Path::new(&folder).join("history"), true)
+    let groups = std::env::args().nth(2);
+    let groups = groups.map_or(Ok(GROUPS), |groups| groups.parse())?;
+    for engine in StoreEngine::ALL {
+        let folder = Path::new(&folder).join(engine.as_str());
+        measure(engine, &folder.join("journal"), groups, false)?;
+        measure(engine, &folder.join("history"), groups, true)?;
+    }
+    Ok(())
 }
 
-fn measure(folder: &Path, with_fold: bool) -> anyhow::Result<()> {
+fn measure(engine: StoreEngine, folder: &Path, count: u32, with_fold: bool) -> anyhow::Result<()> {
     anyhow::ensure!(!folder.exists(), "{} exists already", folder.display());
-    let store = Store::open(folder)?;
+    let written_before = written_bytes()?;
+    let store = Store::open_on(engine, folder)?;
     let mut admission = Admission::open(&store)?;
-    let groups: Vec<Vec<(Topic, Vec<u8>)>> = (0..GROUPS).map(group).collect();
+    let groups: Vec<Vec<(Topic, Vec<u8>)>> = (0..count).map(group).collect();
     let payload_bytes: usize = groups
         .iter()
         .flatten()
@@ -63,21 +74,34 @@ fn measure(folder: &Path, with_fold: bool) -> anyhow::Result<()> {
     }
     store.barrier()?;
     let seconds = begun.elapsed().as_secs_f64();
-    let records = f64::from(GROUPS * DEVICES * RECORDS_PER_BATCH);
-    let amplification = store.size_bytes()? as f64 / payload_bytes as f64;
+    let records = f64::from(count * DEVICES * RECORDS_PER_BATCH);
+    let payload = payload_bytes as f64;
+    let live = store.live_bytes()? as f64 / payload;
+    let on_disk = store.size_bytes()? as f64 / payload;
+    drop(store);
+    let written = (written_bytes()? - written_before) as f64 / payload;
     writeln!(
         std::io::stdout(),
-        "{}: {:.0} records/s, {:.0} barriers/s, {:.0} payload bytes per record, {amplification:.1} bytes on disk per payload byte",
+        "{}, {}: {:.0} records/s, {:.0} barriers/s; for each of {:.0} payload bytes per record \
+         {written:.1} bytes written, {on_disk:.1} on disk, {live:.1} live",
+        engine.as_str(),
         if with_fold {
             "journal and history"
         } else {
             "journal only"
         },
         records / seconds,
-        f64::from(GROUPS) / seconds,
-        payload_bytes as f64 / records,
+        f64::from(count) / seconds,
+        payload / records,
     )?;
     Ok(())
+}
+
+/// What this process has handed to the kernel to write, in bytes; its output to people is negligible.
+fn written_bytes() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/io")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+    Ok(line.unwrap_or_default().parse()?)
 }
 
 fn fold(store: &Store, commit: Commit) -> anyhow::Result<()> {
