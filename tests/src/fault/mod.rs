@@ -9,7 +9,7 @@
 //!
 //! A file here with its noun, in it `pub(super) fn run(task: &Task) -> Result<Tally>`, which makes
 //! `task.tries` tries from `task.seed`, on `task.engine`; and its row in [`FAULTS`]. A fault that strikes a
-//! running gateway hands one try to [`series::run`], which gives it a [`scene::Scene`], counts, and says
+//! running gateway hands one try to `series::run`, which gives it a `scene::Scene`, counts, and says
 //! what failed and how to repeat it. A fault of another kind keeps its own [`Tally`] and says of each
 //! failure, with [`crate::peer::say`], the seed and the number of the try. Where the machine does not give
 //! what a fault needs, its tries are skipped, by name; on a build server that is a failure. A control is a
