@@ -218,8 +218,9 @@ pub async fn deliver(store: &Store, told: &Path) -> Result<()> {
             zone: chrono_tz::UTC,
         },
         health: Health::default(),
-        // Nobody can wake it any more, so it ends when there is nothing left.
-        wake: watch::channel(0).1,
+        // Everything is durable when the fold has come back. Nobody can wake it any more, so it ends when
+        // there is nothing left.
+        wake: watch::channel(u64::MAX).1,
         stop,
     };
     Ok(worker.run().await?)
