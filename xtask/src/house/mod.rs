@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(
             faults("gateway/src/store/mod.rs", "\nuse crate::ingest::admit;"),
             [
-                "gateway/src/store/mod.rs:2: room `store` (floor 2) imports `ingest` (floor 5): only lower floors"
+                "gateway/src/store/mod.rs:2: room `store` (floor 3) imports `ingest` (floor 6): only lower floors"
             ]
         );
         assert_eq!(
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(
             faults("gateway/src/fold/mod.rs", called),
             [
-                "gateway/src/fold/mod.rs:2: room `fold` (floor 3) imports `mqtt` (floor 5): only lower floors"
+                "gateway/src/fold/mod.rs:2: room `fold` (floor 4) imports `mqtt` (floor 6): only lower floors"
             ]
         );
         let inner = "mod tests {\n    use super::super::mqtt::session;\n}";
