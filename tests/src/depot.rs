@@ -244,19 +244,24 @@ impl Depot {
         text.lines().map(line).collect()
     }
 
-    /// Wait until the gateway has judged everything it has stored by now.
+    /// Wait until the gateway has judged everything it has stored by now, however much that is.
     ///
     /// # Errors
-    /// When the fold does not come that far.
+    /// When the fold does not go on.
     pub fn folded(&self) -> Result<()> {
         let commit = |name| {
             let found = fact(&self.status()?, name, &[]);
             found.with_context(|| format!("no {name} in status"))
         };
         let stored = commit("newest_commit")?;
-        wait_for("the fold", || {
-            Ok((commit("folded_commit")? >= stored).then_some(()))
-        })
+        let mut folded = commit("folded_commit")?;
+        while folded < stored {
+            folded = wait_for("the fold to go on", || {
+                let now = commit("folded_commit")?;
+                Ok((now > folded).then_some(now))
+            })?;
+        }
+        Ok(())
     }
 
     /// Wait until everything stored is judged and the file sink has all that the gateway states, and

@@ -43,6 +43,7 @@ fn no_acknowledged_record_is_lost_when_the_gateway_is_killed_fifty_times() {
     let kills = repeats(KILLS);
     let (summary, known) = load_and_kill(&mut depot, &ledger, kills).unwrap();
 
+    depot.folded().unwrap();
     let audit = ledger.audit(&depot.records().unwrap(), Shown::of);
     say(&format!(
         "seed {SEED:#x}, {kills} kills, {audit}, {summary:?}, {known:?}"
