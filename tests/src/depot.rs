@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use protocol::key::{Boot, Epoch, RecordKey, Seq};
 use serde_json::Value;
 
+use crate::device::whole_spells;
 use crate::ledger::Name;
 use crate::peer::{Peer, free_address, http_get, product, run, wait_for};
 pub use crate::shown::Shown;
@@ -297,6 +298,31 @@ pub fn fact(status: &[Value], name: &str, labels: &[(&str, &str)]) -> Option<u64
     let mut rows = status.iter();
     let row = rows.find(|row| row["name"] == name && labelled(row))?;
     row["value"].as_u64()
+}
+
+/// The shipment of a device of [`fleet_plan`] was told of every warm spell that ended within the device's
+/// first `records` records, and of no other.
+///
+/// # Errors
+/// When it was not, with both numbers.
+pub fn warm_spells_are_told(delivered: &[Value], device: &str, records: u32) -> Result<()> {
+    let shipment = format!("S-{device}");
+    let closed = |event: &&Value| {
+        event["subject"] == shipment.as_str()
+            && event["data"]["code"] == "EX_TEMPERATURE"
+            && event["data"]["closed"] == true
+    };
+    let told = delivered.iter().filter(closed);
+    let told: BTreeSet<_> = told
+        .map(|event| event["data"]["event_id"].to_string())
+        .collect();
+    let expected = whole_spells(records) as usize;
+    ensure!(
+        told.len() == expected,
+        "{shipment}: {expected} warm spells ended, {} were told",
+        told.len()
+    );
+    Ok(())
 }
 
 /// What a row of the events' export states, unless it was taken back.

@@ -132,6 +132,12 @@ fn code(error: &ConnectionError) -> Option<ConnectReturnCode> {
     }
 }
 
+/// The connection is refused, and with this code.
+async fn refused_as(options: MqttOptions, expected: ConnectReturnCode) {
+    let error = refused(options).await.unwrap();
+    assert_eq!(code(&error), Some(expected), "{error:?}");
+}
+
 /// Wait for the goodbye.
 async fn goodbye(events: &mut EventLoop) -> Result<DisconnectReasonCode> {
     loop {
@@ -197,12 +203,7 @@ async fn a_tracker_with_a_certificate_is_added_connects_is_rotated_and_revoked()
         "{:?}",
         started.elapsed()
     );
-    let error = refused(options()).await.unwrap();
-    assert_eq!(
-        code(&error),
-        Some(ConnectReturnCode::BadUserNamePassword),
-        "{error:?}"
-    );
+    refused_as(options(), ConnectReturnCode::BadUserNamePassword).await;
 
     let options = || secured.options("t-1", &newer).unwrap();
     let (_client, mut events) = publish(options()).await.unwrap();
@@ -214,25 +215,14 @@ async fn a_tracker_with_a_certificate_is_added_connects_is_rotated_and_revoked()
         "{:?}",
         started.elapsed()
     );
-    let error = refused(options()).await.unwrap();
-    assert_eq!(
-        code(&error),
-        Some(ConnectReturnCode::NotAuthorized),
-        "{error:?}"
-    );
+    refused_as(options(), ConnectReturnCode::NotAuthorized).await;
     assert!(secured.refusals("revoked").unwrap() >= 3.0);
 
     // A restart changes nothing of it.
     secured.depot.stop().unwrap();
     secured.depot.start().unwrap();
-    let error = refused(secured.options("t-1", &newer).unwrap())
-        .await
-        .unwrap();
-    assert_eq!(
-        code(&error),
-        Some(ConnectReturnCode::NotAuthorized),
-        "{error:?}"
-    );
+    let options = secured.options("t-1", &newer).unwrap();
+    refused_as(options, ConnectReturnCode::NotAuthorized).await;
 }
 
 #[tokio::test]
@@ -244,14 +234,11 @@ async fn who_is_not_the_tracker_is_refused_with_a_code_and_a_counter() {
     secured.kit("add", "t-2", "t-2", &[]).unwrap();
 
     // Another tracker's certificate.
-    let error = refused(secured.options("t-2", &mine).unwrap())
-        .await
-        .unwrap();
-    assert_eq!(
-        code(&error),
-        Some(ConnectReturnCode::NotAuthorized),
-        "{error:?}"
-    );
+    refused_as(
+        secured.options("t-2", &mine).unwrap(),
+        ConnectReturnCode::NotAuthorized,
+    )
+    .await;
     assert_eq!(secured.refusals("certificate_name").unwrap(), 1.0);
 
     // A certificate of another CA, that trusts ours.
@@ -277,12 +264,7 @@ async fn who_is_not_the_tracker_is_refused_with_a_code_and_a_counter() {
     // Nobody at all.
     let mut options = MqttOptions::new("t-1", "127.0.0.1", secured.depot.mqtt.port());
     options.set_keep_alive(Duration::from_secs(30));
-    let error = refused(options).await.unwrap();
-    assert_eq!(
-        code(&error),
-        Some(ConnectReturnCode::BadUserNamePassword),
-        "{error:?}"
-    );
+    refused_as(options, ConnectReturnCode::BadUserNamePassword).await;
     assert_eq!(secured.refusals("credentials").unwrap(), 1.0);
 
     // The tracker itself is not troubled by any of it.
@@ -302,14 +284,11 @@ async fn a_secret_works_by_tls_is_never_logged_and_nothing_is_overwritten() {
         .await
         .unwrap();
     let guess = secured.kit("add", "t-2", "t-2", &["--secret"]).unwrap();
-    let error = refused(secured.options("t-1", &guess).unwrap())
-        .await
-        .unwrap();
-    assert_eq!(
-        code(&error),
-        Some(ConnectReturnCode::BadUserNamePassword),
-        "{error:?}"
-    );
+    refused_as(
+        secured.options("t-1", &guess).unwrap(),
+        ConnectReturnCode::BadUserNamePassword,
+    )
+    .await;
 
     let again = secured
         .kit("add", "t-1", "other", &["--secret"])

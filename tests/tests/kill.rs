@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 use serde_json::Value;
-use tests::depot::{Depot, fact, fleet_plan};
-use tests::device::{Device, whole_spells};
+use tests::depot::{Depot, fact, fleet_plan, warm_spells_are_told};
+use tests::device::Device;
 use tests::effort::repeats;
 use tests::ledger::Ledger;
 use tests::load::{Load, Plan, Summary};
@@ -148,24 +148,6 @@ fn each_revision_once(delivered: &[Value]) -> Result<()> {
 
 /// The load knows how often it was warm; the gateway must have told exactly that.
 fn every_warm_spell_is_told(delivered: &[Value], names: &[String], load: &Summary) -> Result<()> {
-    for (name, records) in names.iter().zip(&load.records) {
-        let shipment = format!("S-{name}");
-        let closed = |event: &&Value| {
-            event["subject"] == shipment.as_str()
-                && event["data"]["code"] == "EX_TEMPERATURE"
-                && event["data"]["closed"] == true
-        };
-        let told: BTreeSet<_> = delivered
-            .iter()
-            .filter(closed)
-            .map(|event| event["data"]["event_id"].to_string())
-            .collect();
-        let expected = whole_spells(*records) as usize;
-        ensure!(
-            told.len() == expected,
-            "{shipment}: {expected} warm spells ended, {} were told",
-            told.len()
-        );
-    }
-    Ok(())
+    let mut devices = names.iter().zip(&load.records);
+    devices.try_for_each(|(name, records)| warm_spells_are_told(delivered, name, *records))
 }

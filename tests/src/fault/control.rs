@@ -2,7 +2,6 @@
 //! them proves nothing of the gateway that keeps its promises.
 
 use anyhow::Result;
-use gateway::config::StoreEngine;
 use rand::RngExt;
 
 use super::fate::Fate;
@@ -17,8 +16,7 @@ const LIVES: u32 = 5;
 
 /// sled as it comes: its flush hands everything to the kernel, nothing waits for the disk. Needs a disk.
 pub(super) fn no_barrier(task: &Task) -> Result<Catch> {
-    let create = || Scene::create_on_disk(task.engine, task.seed);
-    until_caught(task, create, |this| {
+    until_caught(task, on_disk(task), |this| {
         let load = begin_flawed(this, "unsynced", "")?;
         Scene::await_acknowledged(&load, this.chance.random_range(MOMENTS))?;
         this.scene.cut()?;
@@ -38,12 +36,13 @@ pub(super) fn puback_before_commit(task: &Task) -> Result<Catch> {
     })
 }
 
-/// The engine's sync says that all is well and does nothing.
+/// The engine's sync says that all is well and does nothing. Needs a disk: what the engine hands to the
+/// kernel of its own accord survives the death of its process.
 pub(super) fn no_op_sync(task: &Task) -> Result<Catch> {
-    until_caught(task, in_folder(task), |this| {
+    until_caught(task, on_disk(task), |this| {
         let load = begin_flawed(this, "failing", "no-sync")?;
         Scene::await_acknowledged(&load, this.chance.random_range(MOMENTS))?;
-        this.scene.depot.kill()?;
+        this.scene.cut()?;
         this.scene.recover(load)
     })
 }
@@ -68,8 +67,13 @@ pub(super) fn duplicate_before_original(task: &Task) -> Result<Catch> {
 }
 
 fn in_folder(task: &Task) -> impl Fn() -> Result<Option<Scene>> {
-    let (engine, seed): (StoreEngine, u64) = (task.engine, task.seed);
+    let (engine, seed) = (task.engine, task.seed);
     move || Scene::create(engine, seed).map(Some)
+}
+
+fn on_disk(task: &Task) -> impl Fn() -> Result<Option<Scene>> {
+    let (engine, seed) = (task.engine, task.seed);
+    move || Scene::create_on_disk(engine, seed)
 }
 
 fn begin_flawed(this: &mut Try<'_>, program: &str, flaw: &str) -> Result<crate::load::Load> {

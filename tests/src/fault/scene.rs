@@ -3,7 +3,6 @@
 //! One store sees several lives, so that faults meet it fresh and aged. Each life has devices of its
 //! own; the check after a fault covers every record of every life so far.
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,12 +13,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use gateway::clock::monotonic;
 use gateway::config::StoreEngine;
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::fate::{Fate, refusal};
-use crate::depot::{Depot, Shown, fleet_plan};
-use crate::device::{Device, whole_spells};
+use crate::depot::{Depot, Shown, fleet_plan, warm_spells_are_told};
+use crate::device::Device;
 use crate::ledger::Ledger;
 use crate::load::{Load, Plan, Summary};
 use crate::peer::{product, say, wait_for};
@@ -338,10 +336,6 @@ impl Scene {
 
     /// Nothing waits for the fold, and the sink has everything that is stated.
     fn backlog_drains(&self) -> Result<()> {
-        wait_for("the fold to take the journal", || {
-            let behind = total(&self.depot.metrics()?, "supercargo_fold_lag_commits");
-            Ok((behind == 0).then_some(()))
-        })?;
         self.depot.drained().map(drop)
     }
 
@@ -350,27 +344,11 @@ impl Scene {
         let first = (self.lives - 1) * DEVICES;
         let delivered = self.depot.delivered()?;
         for (index, records) in (first..).zip(&life.records) {
-            let shipment = format!("S-{}", Device::new(self.seed, index)?.id());
-            let told: BTreeSet<_> = delivered
-                .iter()
-                .filter(|event| is_closed_spell(event, &shipment))
-                .map(|event| event["data"]["event_id"].to_string())
-                .collect();
-            let expected = whole_spells(*records) as usize;
-            ensure!(
-                told.len() == expected,
-                "{shipment}: {expected} warm spells ended, {} were told",
-                told.len()
-            );
+            let device = Device::new(self.seed, index)?;
+            warm_spells_are_told(&delivered, device.id().as_str(), *records)?;
         }
         Ok(())
     }
-}
-
-fn is_closed_spell(event: &Value, shipment: &str) -> bool {
-    event["subject"] == shipment
-        && event["data"]["code"] == "EX_TEMPERATURE"
-        && event["data"]["closed"] == true
 }
 
 /// Sum of a metric over its labels.
