@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 
 use super::output::{self, Output};
 use super::{Exit, complain};
-use crate::control::Row;
 use crate::pki::{
     self, Authority, CA_CERTIFICATE, Named, PkiError, SERVER_CERTIFICATE, SERVER_KEY,
 };
@@ -125,13 +124,8 @@ fn server(
 }
 
 fn report(folder: &Path, paths: &[PathBuf], output: &Output) -> Exit {
-    for path in paths {
-        let mut row = Row::new();
-        row.put("written", path.display().to_string());
-        let text = |_: &Row| format!("wrote {}", path.display());
-        if let Err(error) = output.row(&row, text) {
-            return complain(Exit::Environment, &error);
-        }
+    if let Err(error) = output.written(paths) {
+        return complain(Exit::Environment, &error);
     }
     let folder = folder.display();
     output::say(&format!(

@@ -9,7 +9,6 @@ use clap::Args;
 use super::output::{self, Output};
 use super::{Exit, complain};
 use crate::config;
-use crate::control::Row;
 
 /// The sample plan, as `init` writes it.
 const PLAN: &str = include_str!("plan.toml");
@@ -44,13 +43,8 @@ pub(super) fn init(asked: &Init, output: &Output) -> Exit {
 }
 
 fn report(paths: &[PathBuf; 2], output: &Output) -> Exit {
-    for path in paths {
-        let mut row = Row::new();
-        row.put("written", path.display().to_string());
-        let text = |_: &Row| format!("wrote {}", path.display());
-        if let Err(error) = output.row(&row, text) {
-            return complain(Exit::Environment, &error);
-        }
+    if let Err(error) = output.written(paths) {
+        return complain(Exit::Environment, &error);
     }
     let [config, _] = paths;
     output::say(&format!(

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use crate::control::Row;
 
@@ -40,6 +41,19 @@ impl Output {
             self.line(&text(row))
         };
         unless_closed(printed)
+    }
+
+    /// Say which files have been written.
+    pub(super) fn written(self, paths: &[PathBuf]) -> io::Result<()> {
+        for path in paths {
+            let mut row = Row::new();
+            row.put("written", path.display().to_string());
+            let printed = self.row(&row, |_| format!("wrote {}", path.display()))?;
+            if printed.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

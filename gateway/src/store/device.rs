@@ -14,13 +14,12 @@ use std::ops::ControlFlow;
 
 use protocol::key::{DeviceId, Epoch, RecordKey, Seq};
 use protocol::units::UtcMs;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::key::{Key, Kind, split_part, split_record};
 pub use super::quarantine::Octets;
 use super::seen::BootId;
-use super::table::{decode, encode};
+use super::table::{decode, encode, of_device};
 use super::{Batch, Order, Span, Store, StoreError, row_error, successor};
 
 const KIND: &str = "device";
@@ -91,7 +90,7 @@ pub fn stated(
     device: &DeviceId,
     field: Field,
 ) -> Result<Option<Stated>, StoreError> {
-    read(store, device, &field_key(device, field))
+    of_device(store, KIND, device, &field_key(device, field))
 }
 
 /// Notes what a device says about its queues.
@@ -117,7 +116,7 @@ pub fn note_pending(
 /// When it cannot be read or is damaged.
 pub fn pending(store: &Store, device: &DeviceId) -> Result<Option<Pending>, StoreError> {
     type Row = ((i64, u64), (u64, u32, u32));
-    let row: Option<Row> = read(store, device, &pending_key(device))?;
+    let row: Option<Row> = of_device(store, KIND, device, &pending_key(device))?;
     Ok(
         row.map(|((received_at, heard), (epoch, boot, seq))| Pending {
             received_at: UtcMs::saturating(received_at),
@@ -151,7 +150,7 @@ pub fn note_end(batch: &mut Batch, boot: &BootId, last: Seq) -> Result<(), Store
 /// # Errors
 /// When it cannot be read or is damaged.
 pub fn end(store: &Store, boot: &BootId) -> Result<Option<Seq>, StoreError> {
-    let last: Option<u32> = read(store, &boot.device, &end_key(boot))?;
+    let last: Option<u32> = of_device(store, KIND, &boot.device, &end_key(boot))?;
     Ok(last.map(Seq))
 }
 
@@ -248,15 +247,6 @@ pub(super) fn each_device(
         }
     }
     Ok(())
-}
-
-fn read<T: DeserializeOwned>(
-    store: &Store,
-    device: &DeviceId,
-    key: &Key,
-) -> Result<Option<T>, StoreError> {
-    let bytes = store.value(key)?;
-    bytes.map(|bytes| decode(KIND, device, &bytes)).transpose()
 }
 
 fn field_key(device: &DeviceId, field: Field) -> Key {

@@ -16,11 +16,11 @@ use protocol::downlink::{Settings, SettingsRefusal};
 use protocol::key::{DeviceId, RecordKey};
 use protocol::status::{SettingsAck, Status};
 use protocol::units::UtcMs;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 
 use super::device::{self, Field, Octets};
 use super::key::{Key, Kind};
-use super::table::{self, Table, decode, encode};
+use super::table::{self, Table, encode, of_device};
 use super::{Batch, Store, StoreError, row_error};
 
 /// Most devices for which settings are wanted: as many as may be connected. A row has 100 B, and
@@ -338,7 +338,7 @@ pub fn note_in_force(
 /// When it cannot be read or is damaged.
 pub fn in_force(store: &Store, device: &DeviceId) -> Result<Option<InForce>, StoreError> {
     type Row = (i64, (u64, u32, u32), Octets);
-    let row: Option<Row> = read(store, device, &in_force_key(device))?;
+    let row: Option<Row> = of_device(store, KIND, device, &in_force_key(device))?;
     row.map(|(received_at, (epoch, boot, seq), payload)| {
         Ok(InForce {
             key: RecordKey::new(epoch, boot, seq),
@@ -354,7 +354,7 @@ pub fn in_force(store: &Store, device: &DeviceId) -> Result<Option<InForce>, Sto
 /// # Errors
 /// When it cannot be read or is damaged.
 pub fn answer(store: &Store, device: &DeviceId) -> Result<Option<Answer>, StoreError> {
-    let row: Option<(i64, Octets)> = read(store, device, &answer_key(device))?;
+    let row: Option<(i64, Octets)> = of_device(store, KIND, device, &answer_key(device))?;
     row.map(|(received_at, payload)| {
         let ack = SettingsAck::decode(&payload.0);
         let ack = ack.map_err(|error| row_error(KIND, device, error))?;
@@ -395,15 +395,6 @@ pub fn payload(device: &DeviceId, settings: &Settings) -> Result<Vec<u8>, StoreE
 
 fn settings(device: &DeviceId, payload: &Octets) -> Result<Settings, StoreError> {
     Settings::decode(&payload.0).map_err(|error| row_error(KIND, device, error))
-}
-
-fn read<T: DeserializeOwned>(
-    store: &Store,
-    device: &DeviceId,
-    key: &Key,
-) -> Result<Option<T>, StoreError> {
-    let bytes = store.value(key)?;
-    bytes.map(|bytes| decode(KIND, device, &bytes)).transpose()
 }
 
 fn answer_key(device: &DeviceId) -> Key {

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use protocol::key::DeviceId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -126,6 +127,17 @@ pub(super) fn decode<T: DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<T, StoreError> {
     ciborium::from_reader(bytes).map_err(|error| row_error(kind, name, error))
+}
+
+/// What the CBOR under `key` says, a row of this `kind` that is about `device`.
+pub(super) fn of_device<T: DeserializeOwned>(
+    store: &Store,
+    kind: &'static str,
+    device: &DeviceId,
+    key: &Key,
+) -> Result<Option<T>, StoreError> {
+    let bytes = store.value(key)?;
+    bytes.map(|bytes| decode(kind, device, &bytes)).transpose()
 }
 
 #[cfg(test)]
