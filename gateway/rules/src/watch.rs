@@ -72,11 +72,17 @@ pub fn silences(
 
 /// What to tell now that `silent` is what is being missed: new silences open, silences that ended close
 /// at the moment their tracker was heard again.
+///
+/// A tracker that hands in an old backlog is heard again and again, each time of a moment long past: that
+/// is one silence, which goes on until something comes in time.
 #[must_use]
 pub fn revise(told: &Told, silent: &View, heard: &BTreeMap<DeviceId, Heard>) -> Vec<Revision> {
+    let open = told.values().filter(|before| is_open_silence(before));
+    let open: Vec<_> = open.collect();
+    let goes_on = |event: &Event| open.iter().any(|before| is_of_one(&before.event, event));
     let fresh = silent
         .values()
-        .filter(|event| !told.contains_key(&event.id));
+        .filter(|event| !told.contains_key(&event.id) && !goes_on(event));
     let opened = fresh.map(|event| Revision {
         event: event.clone(),
         rev: 1,
@@ -85,11 +91,9 @@ pub fn revise(told: &Told, silent: &View, heard: &BTreeMap<DeviceId, Heard>) -> 
         predecessors: Vec::new(),
         late: false,
     });
-    let over = told.values().filter(|before| {
-        before.event.code == Code::Silent
-            && !before.event.closed
-            && !silent.contains_key(&before.event.id)
-    });
+    let over = open
+        .iter()
+        .filter(|before| !silent.values().any(|event| is_of_one(&before.event, event)));
     let closed = over.map(|before| {
         let back = heard.get(&before.event.actor).map(|last| last.at);
         let ended = back
@@ -106,10 +110,19 @@ pub fn revise(told: &Told, silent: &View, heard: &BTreeMap<DeviceId, Heard>) -> 
             rev,
             phase: Phase::Close,
             late: false,
-            ..before.clone()
+            ..(*before).clone()
         }
     });
     opened.chain(closed).collect()
+}
+
+fn is_open_silence(told: &Revision) -> bool {
+    told.event.code == Code::Silent && !told.event.closed
+}
+
+/// Whether both are silences of one tracker on one unit.
+fn is_of_one(before: &Event, now: &Event) -> bool {
+    (&before.actor, &before.unit) == (&now.actor, &now.unit)
 }
 
 fn silence(
@@ -254,6 +267,22 @@ mod tests {
         assert_eq!((closed[0].phase, closed[0].rev), (Phase::Close, 2));
         assert_eq!(closed[0].event.ended_at, Some(at(21)));
         assert!(tell(&mut told, &heard(2, 21), at(22)).is_empty());
+    }
+
+    #[test]
+    fn a_backlog_handed_in_batch_by_batch_is_one_silence() {
+        let mut told = Told::new();
+        assert_eq!(tell(&mut told, &heard(1, 10), at(50)).len(), 1);
+        for (seq, hours) in [(2, 20), (3, 30), (4, 40)] {
+            let revisions = tell(&mut told, &heard(seq, hours), at(50));
+            assert!(revisions.is_empty(), "still silent: {revisions:?}");
+        }
+        let closed = tell(&mut told, &heard(5, 50), at(50));
+        assert_eq!(closed.len(), 1);
+        assert_eq!(closed[0].event.ended_at, Some(at(50)));
+        let opened = tell(&mut told, &heard(5, 50), at(53));
+        assert_eq!(opened.len(), 1, "a new silence is told anew");
+        assert_eq!(opened[0].phase, Phase::Open);
     }
 
     #[test]
