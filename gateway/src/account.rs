@@ -96,6 +96,8 @@ pub struct Tally {
     pub statements: Book,
     /// Records that came without a promise (`QoS` 0), whatever became of them.
     pub records_unpromised: u64,
+    /// Records that came by a broker, whatever became of them.
+    pub records_by_broker: u64,
     /// Records that devices say are gone, by the device's reason.
     pub declared_lost: BTreeMap<LossReason, u64>,
     /// Stored records that say something that is not believed, once per record and doubt.
@@ -118,6 +120,7 @@ impl Tally {
         self.records.add(&other.records);
         self.statements.add(&other.statements);
         self.records_unpromised += other.records_unpromised;
+        self.records_by_broker += other.records_by_broker;
         for (reason, count) in &other.declared_lost {
             *self.declared_lost.entry(*reason).or_default() += count;
         }
@@ -321,6 +324,11 @@ fn each_beside(tally: &mut Tally, visit: &mut dyn FnMut(Sample, &mut u64)) {
         Sample::new("supercargo_records_unpromised_total", unpromised),
         &mut tally.records_unpromised,
     );
+    let by_broker = "Records that came by a broker: their receipt is the broker's word.";
+    visit(
+        Sample::new("supercargo_records_by_broker_total", by_broker),
+        &mut tally.records_by_broker,
+    );
     let lost = "Records that devices say are gone, by the device's reason.";
     for reason in LOSS_REASONS {
         let sample = Sample::new("supercargo_records_declared_lost_total", lost);
@@ -381,6 +389,7 @@ mod tests {
         tally.records.refuse(Reason::Undecodable);
         tally.statements.refuse(Reason::WireVersion);
         tally.records_unpromised = 2;
+        tally.records_by_broker = 8;
         tally.declared_lost.insert(LossReason::Corrupt, 7);
         tally.doubted.insert(Doubt::ClockRefused, 6);
         tally.elsewhere.insert(Reason::ClientId, 5);
@@ -407,7 +416,7 @@ mod tests {
         let unique: std::collections::BTreeSet<&String> = keys.iter().collect();
         assert_eq!(unique.len(), keys.len());
         let total: u64 = tally().samples().map(|sample| sample.value).sum();
-        let expected = 10 + 4 + 3 + 2 + 1 + 1 + 1 + 2 + 7 + 6 + 5;
+        let expected = 10 + 4 + 3 + 2 + 1 + 1 + 1 + 2 + 8 + 7 + 6 + 5;
         assert_eq!(total, expected);
     }
 }

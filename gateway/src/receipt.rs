@@ -5,9 +5,12 @@
 //! released only by a [`Durable`] that covers that commit, and only the store's barrier mints those.
 //! Dropping a receipt sends nothing: unstored means no PUBACK, and the device sends again.
 
+mod reception;
+
 use protocol::topic::Topic;
 use tokio::sync::mpsc;
 
+pub use self::reception::{Origin, Reception};
 pub use crate::store::{Commit, Durable};
 
 /// One publication on its way from a session to the journal.
@@ -17,6 +20,8 @@ pub struct Publication {
     pub topic: Topic,
     /// As received.
     pub payload: Vec<u8>,
+    /// Who took it from its device.
+    pub origin: Origin,
     /// What the session owes for it; `None` for `QoS` 0, which is outside the Receipt law.
     pub due: Option<Due>,
 }
@@ -27,6 +32,17 @@ pub struct Publication {
 pub struct Due {
     packet_id: u16,
     acknowledge: mpsc::Sender<u16>,
+}
+
+impl Publication {
+    /// How it came.
+    #[must_use]
+    pub const fn reception(&self) -> Reception {
+        Reception {
+            origin: self.origin,
+            promised: self.due.is_some(),
+        }
+    }
 }
 
 impl Due {

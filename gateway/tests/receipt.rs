@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use gateway::clock::Clock;
 use gateway::ingest::commit::{self, Committer, Parts};
-use gateway::receipt::{Commit, Due, Publication};
+use gateway::receipt::{Commit, Due, Origin, Publication};
 use gateway::store::Store;
 use gateway::store::journal::{self, Entry};
 use protocol::batch::{BatchEncoder, BatchHeader};
@@ -61,6 +61,7 @@ fn publication(seq: u32, acknowledge: &mpsc::Sender<u16>) -> Publication {
     Publication {
         topic: Topic::new("t-1".parse().unwrap(), Channel::Readings),
         payload: encoder.finish().to_vec(),
+        origin: Origin::Endpoint,
         due: Some(Due::new(packet_id, acknowledge.clone())),
     }
 }

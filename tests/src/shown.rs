@@ -13,13 +13,14 @@ use protocol::units::{Unit, UtcMs};
 use serde_json::Value;
 
 /// Columns of a row that are no part of the record: its name, and what the gateway knows about it.
-const NOT_OF_THE_RECORD: [&str; 9] = [
+const NOT_OF_THE_RECORD: [&str; 10] = [
     "device",
     "epoch",
     "boot",
     "seq",
     "received_at",
     "qos",
+    "receipt",
     "utc",
     "utc_quality",
     "utc_uncertainty_ms",

@@ -44,6 +44,7 @@ fn check_stored(depot: &Depot, device: &str) -> Result<()> {
     assert_eq!(row["temperature_1_c"], 4.2);
     assert_eq!(row["position_missing"], "not_fitted");
     assert_eq!(row["qos"], 1);
+    assert_eq!(row["receipt"], "gateway");
     Ok(())
 }
 

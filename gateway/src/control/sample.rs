@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::row::Row;
+use crate::receipt::Reception;
 use crate::store::history::{Kept, Known};
 
 /// Every name that a row can have, in the order of a table.
@@ -28,6 +29,7 @@ pub const COLUMNS: &[&str] = &[
     "uptime_ms",
     "received_at",
     "qos",
+    "receipt",
     "lat",
     "lon",
     "accuracy_m",
@@ -128,7 +130,9 @@ fn fill(row: &mut Row, key: RecordKey, known: &Known, timeline: &Timeline) {
     }
     row.put("uptime_ms", record.uptime().get());
     row.put("received_at", text(known.received_at));
-    row.put("qos", known.qos);
+    let came = Reception::of_byte(known.qos);
+    row.put("qos", came.qos());
+    row.put("receipt", came.receipt());
     match record {
         Record::Reading(reading) => put_reading(row, reading),
         Record::Alarm(alarm) => put_alarm(row, alarm),

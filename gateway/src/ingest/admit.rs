@@ -25,6 +25,7 @@ use super::runs::Runs;
 use super::statement;
 use super::unfolded::{Place, Unfolded};
 use crate::account::{Reason, Tally};
+use crate::receipt::{Origin, Reception};
 use crate::store::content::Content;
 use crate::store::device::{self, Pending, Stated};
 use crate::store::history::{self, Kept};
@@ -131,7 +132,8 @@ impl Admission {
         Ok(())
     }
 
-    /// Takes a publication into the group. Returns the commit its receipt waits for.
+    /// Takes a publication into the group; `qos` is the byte of its [`Reception`]. Returns the commit its
+    /// receipt waits for.
     ///
     /// # Errors
     /// When the store cannot be read; nothing of the group may then be acknowledged.
@@ -201,8 +203,12 @@ impl Admission {
         };
         let tally = &mut self.group.tally;
         tally.records.received += records.len() as u64;
-        if qos == 0 {
+        let came = Reception::of_byte(qos);
+        if !came.promised {
             tally.records_unpromised += records.len() as u64;
+        }
+        if came.origin == Origin::Broker {
+            tally.records_by_broker += records.len() as u64;
         }
         let entry = self.open_entry(device, header, qos);
         for (numbered, content) in records {

@@ -235,15 +235,11 @@ impl Worker {
     fn commit(&mut self, group: Vec<Publication>) -> Result<(), StoreError> {
         self.admission.begin(self.parts.clock.event_now())?;
         let mut receipts: Vec<Receipt> = Vec::with_capacity(group.len());
-        for Publication {
-            topic,
-            payload,
-            due,
-        } in group
-        {
-            let qos = u8::from(due.is_some());
-            let commit = self.admission.admit(&topic, &payload, qos)?;
-            receipts.extend(due.map(|due| due.waits_for(commit)));
+        for publication in group {
+            let qos = publication.reception().byte();
+            let Publication { topic, payload, .. } = &publication;
+            let commit = self.admission.admit(topic, payload, qos)?;
+            receipts.extend(publication.due.map(|due| due.waits_for(commit)));
         }
         let sealed = self.admission.seal()?;
         let (commit, for_fold) = (sealed.commit, sealed.for_fold);

@@ -16,7 +16,7 @@ use super::admit::Admission;
 use super::commit::{self, Committer, Parts};
 use crate::account::{Account, Reason, Tally};
 use crate::clock::Clock;
-use crate::receipt::{Commit, Due, Publication};
+use crate::receipt::{Commit, Due, Origin, Publication};
 use crate::store::history::{self, Kept, Known};
 use crate::store::journal::{self, Entry};
 use crate::store::memory::Memory;
@@ -306,6 +306,7 @@ fn publication(topic: Topic, payload: Vec<u8>, due: Option<Due>) -> Publication 
     Publication {
         topic,
         payload,
+        origin: Origin::Endpoint,
         due,
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::clock::wall_utc;
-use crate::receipt::Publication;
+use crate::receipt::{Origin, Publication};
 
 use super::frame::{Frame, Frames};
 use super::identity::{self, Claim, Link};
@@ -244,6 +244,7 @@ fn testament(
     let publication = Publication {
         topic,
         payload: will.payload.to_vec(),
+        origin: Origin::Endpoint,
         due: None,
     };
     Ok(Some(Testament {

@@ -15,7 +15,7 @@ use protocol::key::DeviceId;
 use protocol::topic::{Channel, Topic};
 use tokio::sync::mpsc;
 
-use crate::receipt::{Due, Publication};
+use crate::receipt::{Due, Origin, Publication};
 
 use super::identity;
 use super::packet::{Disconnect, Incoming, Publish, Subscribe, Unsubscribe, Version};
@@ -234,6 +234,7 @@ impl Session {
         self.held.put(Publication {
             topic,
             payload,
+            origin: Origin::Endpoint,
             due,
         });
         Step::Done

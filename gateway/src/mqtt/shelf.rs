@@ -77,12 +77,14 @@ mod tests {
     use protocol::topic::{Channel, Topic};
 
     use super::*;
+    use crate::receipt::Origin;
 
     fn publication(bytes: usize) -> Publication {
         let topic = Topic::new("t-1".parse().unwrap(), Channel::Readings);
         Publication {
             topic,
             payload: vec![0; bytes],
+            origin: Origin::Endpoint,
             due: None,
         }
     }

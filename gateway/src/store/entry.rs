@@ -58,7 +58,7 @@ pub struct Records {
     pub boot: Boot,
     /// Gateway's time at admission; a label, never part of a verdict.
     pub received_at: UtcMs,
-    /// Quality of service they came with: 0 is outside the Receipt law.
+    /// How they came, as a byte of `receipt::Reception`: 0 and 1 are the endpoint's quality of service.
     pub qos: u8,
     /// Oldest key still queued on the device, as stated in the payload.
     pub oldest_pending: RecordKey,

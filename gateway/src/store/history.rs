@@ -31,7 +31,7 @@ pub enum Kept {
 pub struct Known {
     /// Gateway's time at admission.
     pub received_at: UtcMs,
-    /// Quality of service.
+    /// How it came, as a byte of `receipt::Reception`: 0 and 1 are the endpoint's quality of service.
     pub qos: u8,
     /// What it says.
     pub content: Content,

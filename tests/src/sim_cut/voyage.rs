@@ -13,7 +13,7 @@ use gateway::deliver::sink::Sink;
 use gateway::deliver::sink::file::FileSink;
 use gateway::fold::Fold;
 use gateway::ingest::commit::{self, Committer, Parts};
-use gateway::receipt::{Due, Publication};
+use gateway::receipt::{Due, Origin, Publication};
 use gateway::store::Store;
 use protocol::record::Record;
 use protocol::topic::{Channel, Topic};
@@ -164,6 +164,7 @@ impl Gateway {
             let sent = self.publications.send(Publication {
                 topic: sending.topic.clone(),
                 payload: sending.payload.clone(),
+                origin: Origin::Endpoint,
                 due: Some(due),
             });
             ensure!(sent.await.is_ok(), "the committer has gone");
