@@ -13,6 +13,7 @@
 
 mod failure;
 mod folder;
+mod plan;
 mod ports;
 mod refusals;
 mod shortfall;
@@ -21,12 +22,10 @@ mod vitals;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use protocol::units::Milliseconds;
-use rules::plan::Plan;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -122,7 +121,7 @@ impl Gateway {
     /// What cannot be read or listened on.
     pub async fn start_on(store: Store, config: Config, clock: Clock) -> Result<Self, Failure> {
         let data = config.gateway.data.path().to_path_buf();
-        let context = context(&config)?;
+        let context = plan::in_force(&config, &store)?;
         let account = commit::account(&store)?;
         let sinks: Vec<String> = config
             .sinks
@@ -277,30 +276,6 @@ impl Gateway {
 
 fn store_failure(ended: Result<(), StoreError>, part: &'static str) -> Failure {
     ended.map_or_else(Failure::Store, |()| Failure::Ended { part })
-}
-
-fn context(config: &Config) -> Result<rules::Context, Failure> {
-    let plan = match &config.rules.plan {
-        None => Plan::empty(),
-        Some(path) => read_plan(path)?,
-    };
-    let options = rules::Options {
-        temperature_delay: config.temperature.delay,
-        clock_tolerance: config.rules.clock_tolerance,
-        ..rules::Options::default()
-    };
-    Ok(rules::Context::new(Arc::new(plan), options))
-}
-
-fn read_plan(path: &Path) -> Result<Plan, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|source| Failure::PlanFile {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    Plan::parse(&text).map_err(|faults| Failure::Plan {
-        path: path.to_path_buf(),
-        faults,
-    })
 }
 
 fn open_store(config: &Config) -> Result<Store, Failure> {

@@ -123,6 +123,52 @@ fn a_gateway_answers_commands_stops_on_sigterm_and_its_store_answers_after() {
 }
 
 #[test]
+fn a_plan_that_judged_is_shown_after_another_replaced_it_by_socket_store_and_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (depot, data, copy) = (path("depot"), path("data"), path("copy"));
+    assert_eq!(ask(&["init", &depot]).2, Some(0));
+    let config = format!("{depot}/supercargo.toml");
+    let plan = format!("{depot}/plan.toml");
+    let first = std::fs::read_to_string(&plan).unwrap();
+    let second = format!("{first}\n# The second of March.\n");
+    let list = |data: &str| -> Vec<Value> {
+        let (rows, said, code) = ask(&["plan", "list", "--json", "--data", data]);
+        assert_eq!(code, Some(0), "{said}");
+        let rows = rows.lines().map(serde_json::from_str);
+        rows.collect::<Result<_, _>>().unwrap()
+    };
+    let text = |data: &str, number: &[&str]| {
+        let arguments = [&["plan", "show", "--json", "--data", data], number].concat();
+        let (rows, said, code) = ask(&arguments);
+        assert_eq!(code, Some(0), "{said}");
+        let source = rows.lines().nth(1).unwrap();
+        let source: Value = serde_json::from_str(source).unwrap();
+        source["text"].as_str().unwrap().to_owned()
+    };
+    // Killed each time, and started once more with the same plan.
+    for (written, revisions) in [(&first, 1), (&second, 2), (&second, 2)] {
+        std::fs::write(&plan, written).unwrap();
+        let gateway = start(&config, Path::new(&data));
+        assert_eq!(list(&data).len(), revisions, "by socket");
+        assert_eq!(text(&data, &[]), *written);
+        if !Path::new(&copy).exists() {
+            assert_eq!(ask(&["backup", &copy, "--data", &data]).2, Some(0));
+        }
+        drop(gateway);
+        assert_eq!(list(&data).len(), revisions, "by store");
+    }
+    let rows = list(&data);
+    assert_eq!(rows[1]["differs_in"], "plan");
+    assert!(rows[0]["first_used_at"].as_str() < rows[1]["first_used_at"].as_str());
+    assert_eq!(text(&data, &["1"]), first);
+    let (shown, _, _) = ask(&["plan", "show", "1", "--data", &data]);
+    assert!(shown.contains(first.trim_end()), "{shown}");
+    assert_eq!((list(&copy).len(), text(&copy, &["1"])), (1, first));
+    assert_eq!(ask(&["plan", "show", "3", "--data", &data]).2, Some(1));
+}
+
+#[test]
 fn exit_codes_tell_configuration_from_environment() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("broken.toml").display().to_string();

@@ -15,6 +15,7 @@ mod ledger;
 #[cfg(feature = "demo")]
 mod live;
 mod output;
+mod plan;
 mod quarantine;
 mod query;
 mod run;
@@ -99,6 +100,8 @@ enum Command {
     Settings(settings::Settings),
     /// Balance what came of trackers and what they say they sent
     Ledger(ledger::Ledger),
+    /// Show the plans that the gateway has judged by, each since when
+    Plan(plan::Plans),
     /// List, take away or drop the payloads that were refused
     Quarantine(quarantine::Quarantine),
 }
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Backup(asked) => query::backup(&asked, &output),
         Command::Settings(asked) => settings::settings(&asked, &output),
         Command::Ledger(asked) => ledger::ledger(&asked, &output),
+        Command::Plan(asked) => plan::plan(&asked, &output),
         Command::Quarantine(asked) => quarantine::quarantine(&asked, &output),
     };
     exit.into()

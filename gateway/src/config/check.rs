@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Largest plan file: 50,000 shipments of 2 KiB are 100 MB; the largest lists are generated.
-const PLAN_MAX_BYTES: u64 = 128 << 20;
+pub const PLAN_MAX_BYTES: u64 = 128 << 20;
 
 /// Bytes of disk that one stored reading takes, journal, history and the log's own copies together:
 /// 15 payload bytes in a batch of 64, each 21 bytes on disk. Measured by the example `ingest_rate`
@@ -90,9 +90,17 @@ pub(super) fn machine(draft: &Draft, source: &mut Source) {
     }
 }
 
+/// The text of a plan file.
+///
+/// # Errors
+/// When it cannot be read, is no text or is longer than [`PLAN_MAX_BYTES`].
+pub fn plan_text(path: &Path) -> std::io::Result<String> {
+    text_of(path, PLAN_MAX_BYTES)
+}
+
 /// Judge the plan file; its faults are named at their own places.
 fn plan(path: &Path, source: &mut Source) {
-    let text = match text_of(path, PLAN_MAX_BYTES) {
+    let text = match plan_text(path) {
         Ok(text) => text,
         Err(error) => {
             let why = format!("cannot be read: {}: {error}", path.display());

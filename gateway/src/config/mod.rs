@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+pub use check::{PLAN_MAX_BYTES, plan_text};
 pub use engine::StoreEngine;
 pub use fault::{Fault, Faults, Place, Problem};
 pub use manual::{manual, sample};

@@ -162,6 +162,8 @@ impl Desk {
             } => self.register(device, proof, *rotate, emit),
             Request::DeviceRevoke { device } => self.revoke(device, emit),
             Request::Ledger { device } => self.ledger(device.as_deref(), emit),
+            Request::ListPlans => self.list_plans(emit),
+            Request::ShowPlan { number } => self.show_plan(*number, emit),
             Request::ListQuarantine { which } => self.list_quarantine(which, false, emit),
             Request::ExportQuarantine { which } => self.list_quarantine(which, true, emit),
             Request::DropQuarantine { which } => self.drop_quarantine(which, emit),

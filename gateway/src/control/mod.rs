@@ -19,6 +19,7 @@ mod episode;
 mod export;
 mod identity;
 mod ledger;
+mod plan;
 mod quarantine;
 mod row;
 mod sample;
@@ -121,6 +122,13 @@ pub enum Request {
     Ledger {
         /// Of one device; without it of all.
         device: Option<String>,
+    },
+    /// Every plan that judged, in the order of first use.
+    ListPlans,
+    /// One of them, with its texts.
+    ShowPlan {
+        /// Its number; without it the newest.
+        number: Option<u64>,
     },
     /// What was refused and is kept, without the payloads.
     ListQuarantine {

@@ -8,6 +8,7 @@
 //! e| shipment 0 0 event                  view
 //! o| sink 0 0 seq u64                    outbox pointer
 //! x| sink 0 0 event                      last revision the sink confirmed
+//! p| number u64, then nothing or part u16    plan revision: head, or a part of its texts
 //! q| 00 number u64, or 01 device         quarantine
 //! q| 02 key                              a damaged row that was set aside
 //! a| name                                audit
@@ -39,6 +40,7 @@ pub(super) enum Kind {
     Desired,
     Device,
     Identity,
+    Revision,
     Meta,
 }
 
@@ -58,6 +60,7 @@ impl Kind {
             Self::Desired => b'w',
             Self::Device => b'i',
             Self::Identity => b'k',
+            Self::Revision => b'p',
             Self::Meta => b'm',
         }
     }
@@ -163,6 +166,13 @@ impl Key {
         }
         None
     }
+}
+
+/// The smallest key above `key`.
+pub(super) fn successor(key: &[u8]) -> Vec<u8> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
 }
 
 /// The text at the start of `bytes` up to its `00 00`, and what follows.

@@ -28,6 +28,7 @@
 //! | `e\|` view | [`view`] | fold |
 //! | `s\|` checkpoints | [`checkpoint`] | fold |
 //! | `o\|` `x\|` outbox | [`outbox`] | fold appends, delivery removes |
+//! | `p\|` plan revisions | [`revision`] | the start of a gateway |
 //! | `w\|` wanted settings | [`settings`] | people's commands |
 //! | `c\|` `a\|` `m\|` | [`table`] | sessions, audit, cursors |
 //!
@@ -63,6 +64,7 @@ pub mod outbox;
 pub mod quarantine;
 mod read;
 mod redb;
+pub mod revision;
 pub mod salvage;
 pub mod seen;
 pub mod settings;
@@ -90,7 +92,7 @@ use self::behind::Behind;
 pub use self::engine::{Engine, EngineError, Order, Row, Span};
 pub use self::error::StoreError;
 use self::error::row_error;
-use self::key::Key;
+use self::key::{Key, successor};
 pub use self::redb::Redb;
 use self::space::Space;
 use self::table::Table;
@@ -427,13 +429,6 @@ impl Store {
             }
         }
     }
-}
-
-/// The smallest key above `key`.
-fn successor(key: &[u8]) -> Vec<u8> {
-    let mut next = key.to_vec();
-    next.push(0);
-    next
 }
 
 fn check_sizes(batch: &Batch) -> Result<(), StoreError> {

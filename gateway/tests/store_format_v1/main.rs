@@ -3,7 +3,7 @@
 //!
 //! `rows.hex` has one row a line: key and value as the engine has them. Frozen are journal
 //! (`j|`), seen runs (`d|`), history (`h|`), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`),
-//! wanted settings (`w|`) and the cursors (`m|`). Revisions (`p|`) are not written yet; the fold's cache (`s|`) may be
+//! wanted settings (`w|`), plan revisions (`p|`) and the cursors (`m|`); the fold's cache (`s|`) may be
 //! removed at any time and needs no freezing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
@@ -20,6 +20,7 @@ use gateway::store::device::{self, Field};
 use gateway::store::history::{self, Kept};
 use gateway::store::outbox::{self, Tails};
 use gateway::store::quarantine::{self, Fill, Overflow};
+use gateway::store::revision;
 use gateway::store::seen::{self, Run};
 use gateway::store::settings;
 use gateway::store::{
@@ -29,8 +30,8 @@ use protocol::key::Seq;
 use protocol::record::Record;
 
 use sample::{
-    boot, contents, entries, key, known, lost, pending, pointer, posted, presence, records,
-    refused, settings, tracker,
+    NOON, boot, contents, entries, key, known, lost, pending, plan, pointer, posted, presence,
+    records, refused, revision_of_plan, settings, tracker,
 };
 
 const FIXTURE: &str = include_str!("rows.hex");
@@ -158,6 +159,7 @@ fn written() -> Rows {
     let first = &outbox::pending(&store, "file", 0, 1).unwrap()[0];
     outbox::confirm(&mut batch, "file", first).unwrap();
     store.apply(batch).unwrap();
+    assert_eq!(revision::keep(&store, &plan(), NOON).unwrap(), (1, true));
     rows
 }
 
@@ -179,7 +181,9 @@ fn todays_code_writes_the_frozen_bytes() {
 fn the_fixture_has_rows_of_every_kind_that_outlives_a_restart() {
     let frozen = frozen();
     let tree = frozen.0.lock().unwrap();
-    for kind in ["j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "m|"] {
+    for kind in [
+        "j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "p|", "m|",
+    ] {
         assert!(
             tree.keys().any(|key| key.starts_with(kind.as_bytes())),
             "{kind}"
@@ -247,4 +251,11 @@ fn todays_code_reads_the_frozen_bytes() {
     let known = settings::Known::load(&store, &tracker()).unwrap();
     assert_eq!(known, settings());
     assert_eq!(settings::newest_given(&store).unwrap(), 8);
+    let kept = revision::numbered(&store, 1).unwrap();
+    assert_eq!(kept, Some(revision_of_plan()));
+    let texts = revision::texts(&store, &revision_of_plan())
+        .unwrap()
+        .unwrap();
+    let read: Vec<String> = plan().sources.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, read);
 }

@@ -9,6 +9,7 @@ use gateway::store::history::Known;
 use gateway::store::journal::{Entry, Records, Stored};
 use gateway::store::outbox::Pointer;
 use gateway::store::quarantine::{Octets, Refused};
+use gateway::store::revision::{self as plans, Offered, Source};
 use gateway::store::seen::BootId;
 use gateway::store::settings::{Answer, InForce, Known as KnownSettings, Wanted};
 use protocol::batch::{BatchEncoder, BatchHeader};
@@ -31,7 +32,7 @@ use rules::event::{
 const EPOCH: u64 = 0x0123_4567_89ab_cdef;
 
 /// 2026-03-02T00:00:00Z.
-const NOON: UtcMs = UtcMs::saturating(1_772_409_600_000);
+pub(crate) const NOON: UtcMs = UtcMs::saturating(1_772_409_600_000);
 
 pub(crate) fn tracker() -> DeviceId {
     "t-1".parse().unwrap()
@@ -317,5 +318,53 @@ pub(crate) fn settings() -> KnownSettings {
             settings: Settings::DEFAULT,
         }),
         born: None,
+    }
+}
+
+/// A plan with a profile of the program, as a gateway starts with it.
+pub(crate) fn plan() -> Offered {
+    let text = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    Offered {
+        sources: vec![
+            text("plan", "version = 3\n"),
+            text("profile frozen", "[[profile]]\n"),
+        ],
+        options: [("temperature_delay".to_owned(), "90 s".to_owned())].into(),
+        plan_version: 3,
+        effective_from_ms: Some(NOON.get()),
+        program: "0.1.0".to_owned(),
+    }
+}
+
+/// What is kept of it.
+pub(crate) fn revision_of_plan() -> plans::Revision {
+    let source = |name: &str, bytes, digest: &str| Source {
+        name: name.to_owned(),
+        bytes,
+        digest: digest.parse().unwrap(),
+    };
+    plans::Revision {
+        number: 1,
+        digest: "df42f10e8ad93f2223ddf1dc9f2400b0ab3f068b6297760d1a7fd96a9a77a83c"
+            .parse()
+            .unwrap(),
+        first_used_at_ms: NOON.get(),
+        differs_in: Vec::new(),
+        plan_version: 3,
+        effective_from_ms: Some(NOON.get()),
+        program: "0.1.0".to_owned(),
+        options: plan().options,
+        sources: vec![
+            source(
+                "plan",
+                12,
+                "a6302849064e016e520e513a22aef99a2d874333e7fcbf0b2c2260cb6ffb42f6",
+            ),
+            source(
+                "profile frozen",
+                12,
+                "5954a2a20fecc60778e1dd7e54c14cb8519db3d354b1a1e087396c4197dff480",
+            ),
+        ],
     }
 }

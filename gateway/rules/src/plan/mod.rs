@@ -88,6 +88,7 @@ pub mod profile;
 mod reader;
 pub mod revision;
 pub mod shipment;
+pub mod shipped;
 mod value;
 
 use std::collections::BTreeMap;
@@ -111,13 +112,6 @@ pub const PROFILES_MAX: usize = 256;
 
 /// Most shipments of a plan: one per tracker of the largest gateway.
 pub const SHIPMENTS_MAX: usize = 50_000;
-
-/// The profiles that come with the program, by file name.
-const SHIPPED_PROFILES: [&str; 3] = [
-    include_str!("../../profiles/vaccine_2_8.toml"),
-    include_str!("../../profiles/frozen.toml"),
-    include_str!("../../profiles/ultracold.toml"),
-];
 
 /// Everything the rules are told besides records. References inside it are resolved: every fence and
 /// profile that is named exists.
@@ -195,7 +189,7 @@ impl Plan {
         let revision = PlanRevision::read(root, faults);
         let fences = read_unique(root, "fence", FENCES_MAX, faults, Fence::read);
         let profiles = read_unique(root, "profile", PROFILES_MAX, faults, Profile::read);
-        let profiles = with_shipped(profiles);
+        let profiles = shipped::with(profiles);
         let known = Known {
             fences: fences.iter().map(|fence| fence.id.as_str()).collect(),
             profiles: profiles
@@ -264,30 +258,6 @@ fn read_unique<T: Named>(
     things.collect()
 }
 
-/// The shipped profiles that `own` does not replace, then `own`.
-fn with_shipped(own: Vec<Profile>) -> Vec<Profile> {
-    let mut profiles = shipped_profiles();
-    profiles.retain(|shipped| own.iter().all(|profile| profile.name != shipped.name));
-    profiles.extend(own);
-    profiles
-}
-
-fn shipped_profiles() -> Vec<Profile> {
-    let read = |text: &&'static str| {
-        let (document, _) = DeTable::parse_recoverable(text);
-        // A test holds that the shipped files are free of faults.
-        let mut faults = Faults::of(text);
-        read_unique(
-            &Table::root(&document),
-            "profile",
-            1,
-            &mut faults,
-            Profile::read,
-        )
-    };
-    SHIPPED_PROFILES.iter().flat_map(read).collect()
-}
-
 /// Which tracker is where, to find one that is on two units at once.
 #[derive(Default)]
 struct Attached(BTreeMap<DeviceId, Vec<(String, Attachment)>>);
@@ -349,14 +319,30 @@ role = "pickup"
 
     #[test]
     fn the_shipped_profiles_are_free_of_faults() {
-        for text in SHIPPED_PROFILES {
+        for (name, text) in shipped::FILES {
             let whole = format!("version = 1\n{text}");
             let plan = Plan::parse(&whole).unwrap();
             assert_eq!(plan.warnings, []);
+            assert!(plan.profile(name).is_some() && plan.profiles.len() == 3);
         }
-        let names: Vec<_> = shipped_profiles().into_iter().map(|p| p.name).collect();
+        let names: Vec<_> = shipped::with(Vec::new())
+            .into_iter()
+            .map(|p| p.name)
+            .collect();
         assert_eq!(names, ["vaccine_2_8", "frozen", "ultracold"]);
         assert_eq!(Plan::parse(PLAN).unwrap().profiles.len(), 3);
+    }
+
+    #[test]
+    fn a_plan_cites_the_shipped_profiles_that_judge_and_that_it_does_not_replace() {
+        let names = |text: &str| -> Vec<&str> {
+            let cited = shipped::cited(&Plan::parse(text).unwrap());
+            cited.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(PLAN), ["vaccine_2_8"]);
+        assert_eq!(names("version = 1"), [""; 0]);
+        let own = "[[profile]]\nname = \"vaccine_2_8\"\nbattery_low_percent = 20\n";
+        assert_eq!(names(&format!("{PLAN}{own}")), [""; 0]);
     }
 
     #[test]
