@@ -101,13 +101,13 @@ impl Admission {
     /// Goes on where the store stands.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// When runs were damaged and cannot be counted anew, or the quarantine cannot be read.
     pub fn open(store: &Store) -> Result<Self, StoreError> {
         seen::mend(store)?;
         Ok(Self {
             rows_set_aside: store.rows_set_aside(),
             runs: Runs::new(store.clone()),
-            unfolded: Unfolded::load(store)?,
+            unfolded: Unfolded::of(store),
             fill: Fill::load(store)?,
             complaints: Complaints::default(),
             group: Group::new(next(store), UtcMs::saturating(0)),
@@ -183,7 +183,16 @@ impl Admission {
         self.unfolded.close(commit);
     }
 
-    /// Records that the fold has not taken yet.
+    /// Goes on with the index of what the journal held at the start, for some milliseconds. Returns
+    /// whether there may be more.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn step(&mut self) -> Result<bool, StoreError> {
+        self.unfolded.step(&self.store)
+    }
+
+    /// Records that the fold has not taken yet, as far as they are in the index.
     pub fn unfolded_records(&mut self) -> usize {
         self.unfolded.forget(self.store.newest_folded());
         self.unfolded.records()
@@ -302,7 +311,7 @@ impl Admission {
 
     /// What is known under a key that was seen: not yet folded, or in the history.
     fn before(&mut self, boot: &BootId, seq: Seq) -> Result<Before, StoreError> {
-        let content = match self.unfolded.place(boot, seq) {
+        let content = match self.unfolded.place(&self.store, boot, seq)? {
             Some(Place::Contested { .. }) => return Ok(Before::Contested),
             Some(Place::At {
                 commit,

@@ -172,6 +172,7 @@ impl Worker {
             .build()
             .map_err(|error| thread_error(&error))?;
         loop {
+            self.catch_up()?;
             waiting.block_on(self.wait_for_fold());
             match waiting.block_on(self.gather()) {
                 Some(group) if waiting.block_on(self.finds_room()) => self.commit(group)?,
@@ -180,6 +181,14 @@ impl Worker {
                 None => return self.parts.store.barrier().map(drop),
             }
         }
+    }
+
+    /// Goes on with the index of what the journal held at the start: a step before each group, and more
+    /// while nothing waits.
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        let publications = &self.parts.publications;
+        while self.admission.step()? && publications.is_empty() && !*self.stopping.borrow() {}
+        Ok(())
     }
 
     /// Holds the group back while the store is full. What arrives meanwhile waits in the channel, and

@@ -8,7 +8,8 @@ use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 use protocol::units::UtcMs;
 
 use super::content::Content;
-use super::seen::BootId;
+use super::journal::outline::Line;
+use super::seen::{BootId, Run};
 
 /// One thing the committer tells the fold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +147,48 @@ pub(super) fn read(decoder: &mut Decoder<'_>) -> Result<Entry, String> {
         }),
         _ => Err(format!("entry of kind {kind} with {fields} fields")),
     }
+}
+
+/// Reads of one entry only which records it is about.
+pub(super) fn outline(decoder: &mut Decoder<'_>) -> Result<Line, String> {
+    let fields = array(decoder)?;
+    let kind = decoder.u8().map_err(text)?;
+    let boot = BootId {
+        device: read_device(decoder)?,
+        epoch: Epoch(decoder.u64().map_err(text)?),
+        boot: Boot(decoder.u32().map_err(text)?),
+    };
+    match (kind, fields) {
+        (RECORDS, 10) => Ok(Line::Records {
+            boot,
+            runs: read_runs(decoder)?,
+        }),
+        (CONTESTED, 5) => Ok(Line::Contested {
+            boot,
+            seq: Seq(decoder.u32().map_err(text)?),
+        }),
+        _ => Err(format!("entry of kind {kind} with {fields} fields")),
+    }
+}
+
+/// The numbers of an entry's records, behind what it says of them all.
+fn read_runs(decoder: &mut Decoder<'_>) -> Result<Vec<Run>, String> {
+    let (_received_at, _qos) = (decoder.i64().map_err(text)?, decoder.u8().map_err(text)?);
+    let _oldest_pending = read_key(decoder)?;
+    let mut runs: Vec<Run> = Vec::new();
+    for _ in 0..array(decoder)? {
+        array(decoder)?;
+        let seq = Seq(decoder.u32().map_err(text)?);
+        let _content = decoder.bytes().map_err(text)?;
+        match runs.last_mut() {
+            Some(run) if run.last.0.checked_add(1) == Some(seq.0) => run.last = seq,
+            _ => runs.push(Run {
+                first: seq,
+                last: seq,
+            }),
+        }
+    }
+    Ok(runs)
 }
 
 fn read_records(decoder: &mut Decoder<'_>) -> Result<Records, String> {

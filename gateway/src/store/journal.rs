@@ -9,6 +9,8 @@
 //! One value per group commit is six times as fast as one per record. A commit larger than a value may
 //! be goes into several parts of the same batch, so it still appears whole or not at all.
 
+pub mod outline;
+
 use std::ops::ControlFlow;
 
 use minicbor::{Decoder, Encoder};
@@ -102,7 +104,7 @@ pub fn oldest(store: &Store) -> Result<Option<Chunk>, StoreError> {
         None,
         |part, value| {
             let (_, part) = split(&[&commit.0.to_be_bytes(), part].concat())?;
-            chunk.entries.extend(unseal(commit, &value)?);
+            chunk.entries.extend(unseal(commit, &value, entry::read)?);
             chunk.parts = part.saturating_add(1);
             Ok(ControlFlow::Continue(()))
         },
@@ -137,7 +139,7 @@ pub fn each(
             entries: Vec::new(),
             parts: 0,
         });
-        chunk.entries.extend(unseal(commit, &value)?);
+        chunk.entries.extend(unseal(commit, &value, entry::read)?);
         chunk.parts = part.saturating_add(1);
         Ok(ControlFlow::Continue(()))
     })?;
@@ -266,15 +268,19 @@ fn seal(body: &[u8]) -> Vec<u8> {
     value
 }
 
-/// The entries of a part, if its head and checksum are right.
-fn unseal(commit: Commit, value: &[u8]) -> Result<Vec<Entry>, StoreError> {
+/// The entries of a part as `read` takes them, if its head and checksum are right.
+fn unseal<T>(
+    commit: Commit,
+    value: &[u8],
+    read: impl Fn(&mut Decoder<'_>) -> Result<T, String>,
+) -> Result<Vec<T>, StoreError> {
     let fault = |fault: String| row_error("journal chunk", commit.0, fault);
     let body = checked_body(value).map_err(fault)?;
     let mut decoder = Decoder::new(body);
     let count = decoder.array().map_err(|error| fault(error.to_string()))?;
     let count = count.ok_or_else(|| fault("no definite array".to_owned()))?;
     (0..count)
-        .map(|_| entry::read(&mut decoder).map_err(fault))
+        .map(|_| read(&mut decoder).map_err(fault))
         .collect()
 }
 
@@ -416,15 +422,18 @@ mod tests {
         parts.contested(&"t".parse().unwrap(), RecordKey::new(1, 2, 3));
         let body = parts.finish().remove(0);
         let value = seal(&body);
-        assert_eq!(unseal(Commit(1), &value).unwrap().len(), 1);
+        assert_eq!(unseal(Commit(1), &value, entry::read).unwrap().len(), 1);
         for at in 0..value.len() {
             let mut damaged = value.clone();
             damaged[at] ^= 0x10;
-            assert!(unseal(Commit(1), &damaged).is_err(), "byte {at}");
+            assert!(
+                unseal(Commit(1), &damaged, entry::read).is_err(),
+                "byte {at}"
+            );
         }
         for length in 0..value.len() {
             assert!(
-                unseal(Commit(1), &value[..length]).is_err(),
+                unseal(Commit(1), &value[..length], entry::read).is_err(),
                 "length {length}"
             );
         }

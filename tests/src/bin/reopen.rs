@@ -16,11 +16,12 @@ use gateway::store::journal::{self, Entry, Records, Stored};
 use gateway::store::{Batch, Commit, Store};
 use protocol::batch;
 use protocol::record::Numbered;
+use protocol::topic::{Channel, Topic};
 use protocol::units::UtcMs;
 use serde_json::json;
 use tests::depot::{Depot, wide_plan};
 use tests::device::{BOOT_UTC_MS, Device, Payload};
-use tests::mqtt::{Client, Login, Version};
+use tests::mqtt::{Client, Incoming, Login, Version};
 
 /// Records of one publication, as a tracker batches them.
 const BATCH_RECORDS: u32 = 20;
@@ -79,12 +80,14 @@ fn measure(readings: u32, arguments: &Arguments) -> Result<()> {
     crash_after_filling(&data, readings, arguments)?;
     let plan = wide_plan(arguments.trackers);
     let mut depot = Depot::create(folder.path(), &data, &plan, "")?;
+    // No shipment has it, so what it sends changes no view.
+    let mut stranger = Device::new(arguments.seed, arguments.trackers)?;
     for name in ["journal", "folded", "plan_changed", "folded_again"] {
         if name == "plan_changed" {
             let warmer = plan.replace("above = 8.0", "above = 7.9");
             fs::write(folder.path().join("plan.toml"), warmer)?;
         }
-        let opened = reopen(&mut depot)?;
+        let opened = reopen(&mut depot, &mut stranger)?;
         opened.print(name, readings, arguments);
         depot.kill()?;
     }
@@ -95,6 +98,8 @@ fn measure(readings: u32, arguments: &Arguments) -> Result<()> {
 struct Opened {
     ready: Duration,
     ready_rss_mb: f64,
+    /// Until a reading that came after the start was acknowledged.
+    receipt: Duration,
     whole: Duration,
     rss_mb: f64,
     peak_mb: f64,
@@ -110,6 +115,7 @@ impl Opened {
             "trackers": arguments.trackers,
             "ready_ms": ms(self.ready),
             "ready_rss_mb": self.ready_rss_mb.round(),
+            "receipt_ms": ms(self.receipt),
             "whole_ms": ms(self.whole),
             "readings_per_s": (f64::from(readings) / after).round(),
             "rss_mb": self.rss_mb.round(),
@@ -120,11 +126,12 @@ impl Opened {
             return;
         }
         println!(
-            "{name}, {readings} readings of {} trackers: ready after {} ms with {:.0} MB, view whole \
-             after {} ms with {:.0} MB (peak {:.0} MB)",
+            "{name}, {readings} readings of {} trackers: ready after {} ms with {:.0} MB, \
+             first receipt after {} ms, view whole after {} ms with {:.0} MB (peak {:.0} MB)",
             arguments.trackers,
             ms(self.ready),
             self.ready_rss_mb,
+            ms(self.receipt),
             ms(self.whole),
             self.rss_mb,
             self.peak_mb,
@@ -132,26 +139,35 @@ impl Opened {
     }
 }
 
-fn reopen(depot: &mut Depot) -> Result<Opened> {
+fn reopen(depot: &mut Depot, stranger: &mut Device) -> Result<Opened> {
     let start = monotonic();
     depot.start()?;
     // Ready means that a device gets its CONNACK.
-    let device = Login {
-        client_id: "reopen",
+    let login = Login {
+        client_id: stranger.id().as_str(),
         version: Version::V5,
         clean: true,
         credentials: None,
     };
-    Client::connect(depot.mqtt, &device)?.disconnect()?;
+    let mut client = Client::connect(depot.mqtt, &login)?;
     let ready = start.elapsed();
     let pid = depot.pid().context("no gateway runs")?;
     let ready_rss_mb = memory_mb(pid, "VmRSS:")?;
+    let topic = Topic::new(stranger.id().clone(), Channel::Readings);
+    client.publish(&topic.name(), 1, &stranger.batch(1)?.bytes)?;
+    let answer = client.receive()?;
+    if !matches!(answer, Incoming::PubAck { packet_id: 1, reason } if reason < 0x80) {
+        bail!("expected PUBACK, got {answer:?}");
+    }
+    let receipt = start.elapsed();
+    client.disconnect()?;
     while !is_whole(depot, start)? {
         sleep(LOOK_AGAIN);
     }
     Ok(Opened {
         ready,
         ready_rss_mb,
+        receipt,
         whole: start.elapsed(),
         rss_mb: memory_mb(pid, "VmRSS:")?,
         peak_mb: memory_mb(pid, "VmHWM:")?,
