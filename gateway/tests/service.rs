@@ -169,6 +169,59 @@ fn a_plan_that_judged_is_shown_after_another_replaced_it_by_socket_store_and_bac
 }
 
 #[test]
+fn what_people_do_is_told_with_their_user_id_whether_a_gateway_ran_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (depot, data) = (path("depot"), path("data"));
+    assert_eq!(ask(&["init", &depot]).2, Some(0));
+    let gateway = start(&format!("{depot}/supercargo.toml"), Path::new(&data));
+    let set = |change: &str| ask(&["settings", "set", "t-1", change, "--data", &data]).2;
+    assert_eq!(set("sample_moving=30s"), Some(0));
+    assert_eq!(set("sample_moving=never"), Some(2));
+    // Killed: what was answered is durable.
+    drop(gateway);
+    let middle = chrono::Utc::now().to_rfc3339();
+    assert_eq!(
+        ask(&["settings", "clear", "t-1", "--data", &data]).2,
+        Some(0)
+    );
+    let audit = |more: &[&str]| -> Vec<Value> {
+        let (rows, said, code) = ask(&[&["audit", "--json", "--data", &data], more].concat());
+        assert_eq!(code, Some(0), "{said}");
+        let rows = rows.lines().map(serde_json::from_str);
+        rows.collect::<Result<_, _>>().unwrap()
+    };
+    let rows = audit(&[]);
+    let told = |row: &Value| {
+        let word = |name: &str| row[name].as_str().unwrap().to_owned();
+        (word("by"), word("what"), word("detail"), word("result"))
+    };
+    let told: Vec<_> = rows.iter().map(told).collect();
+    let expected = [
+        ("socket", "settings set", "sample_moving=30s", "done"),
+        (
+            "socket",
+            "settings set",
+            "sample_moving=never",
+            "refused: 1 fault, nothing was changed",
+        ),
+        ("store", "settings clear", "", "done"),
+    ];
+    let expected = expected.map(|(by, what, detail, result)| {
+        let [by, what, detail, result] = [by, what, detail, result].map(ToOwned::to_owned);
+        (by, what, detail, result)
+    });
+    assert_eq!(told, expected);
+    let uid = rustix::process::getuid().as_raw();
+    assert!(
+        rows.iter()
+            .all(|row| row["uid"] == uid && row["device"] == "t-1")
+    );
+    assert_eq!(audit(&["--since", &middle]).len(), 1);
+    assert_eq!(audit(&["--since", "1d"]).len(), 3);
+}
+
+#[test]
 fn exit_codes_tell_configuration_from_environment() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("broken.toml").display().to_string();

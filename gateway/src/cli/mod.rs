@@ -3,6 +3,7 @@
 //! Results go to standard output, everything said about them to standard error. With `--json` results
 //! are JSON Lines, one flat object a row. Exit codes are those of [`Exit`].
 
+mod audit;
 mod ca;
 #[cfg(feature = "demo")]
 mod demo;
@@ -100,6 +101,8 @@ enum Command {
     Settings(settings::Settings),
     /// Balance what came of trackers and what they say they sent
     Ledger(ledger::Ledger),
+    /// Show what people changed or took away, and who did so
+    Audit(audit::Audit),
     /// Show the plans that the gateway has judged by, each since when
     Plan(plan::Plans),
     /// List, take away or drop the payloads that were refused
@@ -146,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Backup(asked) => query::backup(&asked, &output),
         Command::Settings(asked) => settings::settings(&asked, &output),
         Command::Ledger(asked) => ledger::ledger(&asked, &output),
+        Command::Audit(asked) => audit::audit(&asked, &output),
         Command::Plan(asked) => plan::plan(&asked, &output),
         Command::Quarantine(asked) => quarantine::quarantine(&asked, &output),
     };

@@ -11,12 +11,14 @@ use protocol::key::DeviceIdError;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use super::audit::{self, Acting};
 use super::row::Row;
 use super::{Request, episode, export, settings, shortfall};
 use crate::clock::monotonic;
 use crate::config::STORE_FOLDER;
 use crate::fold::posted::Posted;
 use crate::mqtt::endpoint::Handle;
+use crate::store::audit::Who;
 use crate::store::settings::WANTED_MAX_DEVICES;
 use crate::store::{Store, StoreError, history, outbox, view};
 
@@ -138,6 +140,33 @@ impl Desk {
     /// # Errors
     /// When the store fails, or the fold lags too far behind for an export.
     pub fn answer(&self, request: &Request, emit: &mut Emit<'_>) -> Result<u64, DeskError> {
+        self.answer_to(&Who::here(), request, emit)
+    }
+
+    /// The same for somebody else than the user of this process; what is done is noted under the name.
+    ///
+    /// # Errors
+    /// As [`Desk::answer`].
+    pub fn answer_to(
+        &self,
+        who: &Who,
+        request: &Request,
+        emit: &mut Emit<'_>,
+    ) -> Result<u64, DeskError> {
+        let mut acting = Acting::of(request, who);
+        let outcome = self.perform(request, &mut acting, emit);
+        let noted = self.note_rest(&mut acting, &outcome);
+        let rows = outcome?;
+        noted?;
+        Ok(rows)
+    }
+
+    fn perform(
+        &self,
+        request: &Request,
+        acting: &mut Acting,
+        emit: &mut Emit<'_>,
+    ) -> Result<u64, DeskError> {
         match request {
             Request::Status => self.status(emit),
             Request::Events { after, .. } => Ok(self.events(*after, emit)?.rows),
@@ -152,21 +181,24 @@ impl Desk {
             Request::ExportEvents => self.export_events(emit),
             Request::Backup { to } => self.backup(to, emit),
             Request::ShowSettings { device } => self.show_settings(device.as_deref(), emit),
-            Request::SetSettings { device, changes } => self.set_settings(device, changes, emit),
-            Request::ClearSettings { device } => self.clear_settings(device, emit),
+            Request::SetSettings { device, changes } => {
+                self.set_settings(device, changes, acting, emit)
+            }
+            Request::ClearSettings { device } => self.clear_settings(device, acting, emit),
             Request::Devices { only } => self.identities(only.as_deref(), emit),
             Request::DeviceRegister {
                 device,
                 proof,
                 rotate,
-            } => self.register(device, proof, *rotate, emit),
-            Request::DeviceRevoke { device } => self.revoke(device, emit),
+            } => self.register((device, proof), *rotate, acting, emit),
+            Request::DeviceRevoke { device } => self.revoke(device, acting, emit),
             Request::Ledger { device } => self.ledger(device.as_deref(), emit),
+            Request::Audit { since_ms } => self.audit(*since_ms, emit),
             Request::ListPlans => self.list_plans(emit),
             Request::ShowPlan { number } => self.show_plan(*number, emit),
             Request::ListQuarantine { which } => self.list_quarantine(which, false, emit),
-            Request::ExportQuarantine { which } => self.list_quarantine(which, true, emit),
-            Request::DropQuarantine { which } => self.drop_quarantine(which, emit),
+            Request::ExportQuarantine { which } => self.export_quarantine(which, acting, emit),
+            Request::DropQuarantine { which } => self.drop_quarantine(which, acting, emit),
         }
     }
 
@@ -243,6 +275,7 @@ impl Desk {
         rows.extend(shortfall::quarantine(&self.store)?);
         rows.extend(shortfall::damaged(&self.store)?);
         rows.extend(shortfall::salvaged(&self.store)?);
+        rows.extend(audit::status(&self.store)?);
         rows.extend(settings::status(&self.store)?);
         for sink in &self.sinks {
             let queued = outbox::pending(&self.store, sink, 0, QUEUE_COUNT_MAX_ROWS)?.len();

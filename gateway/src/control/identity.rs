@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat};
 use protocol::key::DeviceId;
 
+use super::audit::Acting;
 use super::desk::{Desk, DeskError, Emit};
 use super::row::Row;
 use crate::clock::wall_utc;
@@ -37,13 +38,13 @@ impl Desk {
     /// proved itself by before is no longer good, and its connection ends.
     pub(super) fn register(
         &self,
-        name: &str,
-        proof: &Proof,
+        (name, proof): (&str, &Proof),
         rotate: bool,
+        acting: &mut Acting,
         emit: &mut Emit<'_>,
     ) -> Result<u64, DeskError> {
         let device = named(name)?;
-        self.change(&device, emit, |before| match (before, rotate) {
+        self.change(&device, acting, emit, |before| match (before, rotate) {
             (None, true) => Err("is not registered; `device add` registers it"),
             (Some(known), false) if known.revoked_at_ms.is_none() => {
                 Err("is registered already; `device rotate` gives it a new credential")
@@ -62,9 +63,14 @@ impl Desk {
     }
 
     /// Believe a device no longer, and end its connection.
-    pub(super) fn revoke(&self, name: &str, emit: &mut Emit<'_>) -> Result<u64, DeskError> {
+    pub(super) fn revoke(
+        &self,
+        name: &str,
+        acting: &mut Acting,
+        emit: &mut Emit<'_>,
+    ) -> Result<u64, DeskError> {
         let device = named(name)?;
-        self.change(&device, emit, |before| match before {
+        self.change(&device, acting, emit, |before| match before {
             None => Err("is not registered"),
             Some(known) => Ok(Identity {
                 // The first time counts.
@@ -78,6 +84,7 @@ impl Desk {
     fn change(
         &self,
         device: &DeviceId,
+        acting: &mut Acting,
         emit: &mut Emit<'_>,
         change: impl FnOnce(Option<Identity>) -> Result<Identity, &'static str>,
     ) -> Result<u64, DeskError> {
@@ -89,6 +96,7 @@ impl Desk {
         })?;
         let mut batch = Batch::default();
         identity::put(&mut batch, device, &after)?;
+        acting.note(&self.store, &mut batch, "done")?;
         self.store.apply(batch)?;
         self.store.barrier()?;
         if let Some(running) = &self.running {

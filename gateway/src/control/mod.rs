@@ -13,6 +13,7 @@
 //!
 //! The same [`Desk`] answers a command that opens the store itself while no gateway runs.
 
+mod audit;
 mod client;
 mod desk;
 mod episode;
@@ -129,6 +130,11 @@ pub enum Request {
     ShowPlan {
         /// Its number; without it the newest.
         number: Option<u64>,
+    },
+    /// What people did.
+    Audit {
+        /// Only from this time on, in milliseconds since 1970.
+        since_ms: Option<i64>,
     },
     /// What was refused and is kept, without the payloads.
     ListQuarantine {

@@ -9,12 +9,11 @@ use protocol::units::UtcMs;
 use serde::{Deserialize, Serialize};
 
 use super::Emit;
+use super::audit::Acting;
 use super::desk::{Desk, DeskError, fact};
 use super::row::Row;
 use super::sample::text;
-use crate::clock::wall_utc;
 use crate::store::quarantine::{self, Dropped, Fill, Octets, Overflow, Refused};
-use crate::store::table::{self, Table};
 use crate::store::{Batch, StoreError};
 
 /// Most payloads dropped in one batch: it holds the store's lock, and receipts wait for that.
@@ -30,12 +29,9 @@ pub struct Which {
     pub device: Option<String>,
 }
 
-/// What remains of payloads that were dropped: `a| quarantine_drop/<when>/<first>`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct DropAudit {
-    at_ms: i64,
-    id: Option<u64>,
-    device: Option<String>,
+/// What remains of payloads that are dropped.
+#[derive(Default)]
+struct Sum {
     payloads: u64,
     bytes: u64,
     reasons: BTreeMap<String, u64>,
@@ -107,40 +103,51 @@ impl Desk {
         Ok(rows)
     }
 
-    /// Drop payloads; how many, with their bytes and reasons, stays in an audit row.
+    /// The payloads that are kept whole. That they are handed out is written down before.
+    pub(super) fn export_quarantine(
+        &self,
+        which: &Which,
+        acting: &mut Acting,
+        emit: &mut Emit<'_>,
+    ) -> Result<u64, DeskError> {
+        Wanted::parse(which)?;
+        {
+            let _turn = self.turn();
+            let mut batch = Batch::default();
+            acting.note(&self.store, &mut batch, "handed out")?;
+            self.store.apply(batch)?;
+            self.store.barrier()?;
+        }
+        self.list_quarantine(which, true, emit)
+    }
+
+    /// Drop payloads; how many, with their bytes and reasons, stays in the audit.
     pub(super) fn drop_quarantine(
         &self,
         which: &Which,
+        acting: &mut Acting,
         emit: &mut Emit<'_>,
     ) -> Result<u64, DeskError> {
         let wanted = Wanted::parse(which)?;
-        // A panic while it was held left nothing half done: a batch is applied whole or not at all.
-        let changing = self.changing.lock();
-        let _changing = changing.unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut audit = DropAudit {
-            at_ms: wall_utc().get(),
-            id: which.id,
-            device: which.device.clone(),
-            ..DropAudit::default()
-        };
-        let mut name = None;
+        let _turn = self.turn();
+        let mut sum = Sum::default();
+        let mut number = None;
         // What comes meanwhile stays: nobody has seen it.
         let until = Fill::load(&self.store)?.next_number();
         loop {
             let found = self.droppable(&wanted, until)?;
-            let Some((first, _)) = found.first() else {
+            if found.is_empty() {
                 break;
-            };
-            let name = name.get_or_insert(format!("quarantine_drop/{:014}/{first}", audit.at_ms));
-            self.drop_some(&found, &mut audit, name)?;
+            }
+            number = Some(self.drop_some(&found, &mut sum, acting)?);
         }
-        if audit.payloads > 0 {
+        if sum.payloads > 0 {
             self.store.barrier()?;
         }
-        let mut row = fact("quarantine_dropped", audit.payloads);
-        row.put("bytes", audit.bytes);
-        row.put_some("audit", name);
-        for (reason, count) in audit.reasons {
+        let mut row = fact("quarantine_dropped", sum.payloads);
+        row.put("bytes", sum.bytes);
+        row.put_some("audit", number);
+        for (reason, count) in sum.reasons {
             row.put(format!("of_{reason}"), count);
         }
         // Nothing follows, so it does not matter whether anybody still listens.
@@ -165,25 +172,42 @@ impl Desk {
     fn drop_some(
         &self,
         found: &[(u64, Refused)],
-        audit: &mut DropAudit,
-        name: &str,
-    ) -> Result<(), StoreError> {
+        sum: &mut Sum,
+        acting: &mut Acting,
+    ) -> Result<u64, StoreError> {
         let bytes: usize = found.iter().map(|(_, of)| of.payload_bytes()).sum();
         let before = quarantine::dropped(&self.store)?;
         let dropped = Dropped {
             rows: before.rows + found.len() as u64,
             bytes: before.bytes + bytes as u64,
         };
-        audit.payloads += found.len() as u64;
-        audit.bytes += bytes as u64;
+        sum.payloads += found.len() as u64;
+        sum.bytes += bytes as u64;
         for (_, refused) in found {
-            *audit.reasons.entry(refused.reason.clone()).or_default() += 1;
+            *sum.reasons.entry(refused.reason.clone()).or_default() += 1;
         }
         let mut batch = Batch::default();
         let numbers = found.iter().map(|(number, _)| *number);
         quarantine::remove(&mut batch, numbers, dropped)?;
-        table::put(&mut batch, Table::Audit, name, audit)?;
-        self.store.apply(batch)
+        let number = acting.note(&self.store, &mut batch, sum.told())?;
+        self.store.apply(batch)?;
+        Ok(number)
+    }
+}
+
+impl Sum {
+    fn told(&self) -> String {
+        let reasons = self.reasons.iter();
+        let reasons: Vec<_> = reasons
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        let Self {
+            payloads, bytes, ..
+        } = self;
+        format!(
+            "dropped {payloads} payloads, {bytes} bytes: {}",
+            reasons.join(", ")
+        )
     }
 }
 
@@ -247,6 +271,7 @@ fn hex(bytes: &Octets) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::audit;
     use crate::store::quarantine::{KEPT_MAX_ROWS, Room};
     use crate::store::{Store, memory};
 
@@ -367,20 +392,16 @@ mod tests {
         assert_eq!(list(&desk, Which::default()).len(), 1);
         let fill = Fill::load(&store).unwrap();
         assert_eq!((fill.rows(), fill.bytes()), (1, 6));
-        let mut audits = Vec::new();
-        table::each(
-            &store,
-            Table::Audit,
-            "quarantine_drop/",
-            |_, audit: DropAudit| {
-                audits.push(audit);
-                Ok(ControlFlow::Continue(()))
-            },
-        )
+        let mut acts = Vec::new();
+        audit::each(&store, |_, act| {
+            acts.push(act);
+            Ok(ControlFlow::Continue(()))
+        })
         .unwrap();
-        assert_eq!(audits.len(), 1);
-        assert_eq!((audits[0].payloads, audits[0].bytes), (2, 3));
-        assert_eq!(audits[0].device.as_deref(), Some("t-1"));
+        assert_eq!(acts.len(), 1);
+        let told = "dropped 2 payloads, 3 bytes: 1 undecodable, 1 wire_version";
+        assert_eq!(acts[0].result, told);
+        assert_eq!(acts[0].device.as_deref(), Some("t-1"));
         let nothing = drop_of(&desk, of(Some(0), None));
         assert_eq!(
             nothing,

@@ -18,6 +18,7 @@ use super::desk::{Desk, DeskError, Emit};
 use super::row::Row;
 use super::{REQUEST_MAX_BYTES, REQUEST_TIMEOUT, ROW_TIMEOUT, ROWS_AHEAD_MAX, Request};
 use crate::config::Control;
+use crate::store::audit::Who;
 
 /// Pause after the listener failed to accept (out of descriptors): long enough for one to come free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -106,22 +107,29 @@ impl Connection {
             tracing::warn!(user = peer, "control connection of another user refused");
             return Ok(());
         }
+        let who = Who::at_socket(peer);
         let (reader, writer) = stream.into_split();
         let mut stop = self.stop.clone();
         tokio::select! {
-            ended = self.converse(BufReader::new(reader), writer) => ended,
+            ended = self.converse(who, BufReader::new(reader), writer) => ended,
             // The command sees an end without an end line and says so.
             _ = stop.wait_for(|stop| *stop) => Ok(()),
         }
     }
 
-    async fn converse(&self, mut reader: Reader, mut writer: OwnedWriteHalf) -> io::Result<()> {
+    async fn converse(
+        &self,
+        who: Who,
+        mut reader: Reader,
+        mut writer: OwnedWriteHalf,
+    ) -> io::Result<()> {
         let last = match read_request(&mut reader).await? {
             Ok(Request::Events { after, follow }) if follow => {
                 self.follow(after, &mut reader, &mut writer).await?
             }
             Ok(request) => {
-                let answer = move |desk: &Desk, emit: &mut Emit<'_>| desk.answer(&request, emit);
+                let answer =
+                    move |desk: &Desk, emit: &mut Emit<'_>| desk.answer_to(&who, &request, emit);
                 match self.rows(&mut writer, answer).await? {
                     Ok(rows) => json!(["end", rows]),
                     Err(error) if error.is_usage() => json!(["refused", error.to_string()]),

@@ -30,7 +30,8 @@
 //! | `o\|` `x\|` outbox | [`outbox`] | fold appends, delivery removes |
 //! | `p\|` plan revisions | [`revision`] | the start of a gateway |
 //! | `w\|` wanted settings | [`settings`] | people's commands |
-//! | `c\|` `a\|` `m\|` | [`table`] | sessions, audit, cursors |
+//! | `a\|` audit | [`audit`], [`salvage`] | people's commands, salvage |
+//! | `c\|` `m\|` | [`table`] | sessions, cursors |
 //!
 //! Every value carries a checksum of itself and its key. A row that fails it is set aside when it is
 //! read, and counted; see [`damage`].
@@ -42,6 +43,7 @@
 //! and barrier with [`StoreError::Failed`]; the pipeline exits with code 3 and the next start recovers
 //! from what is on disk.
 
+pub mod audit;
 mod backup;
 mod behind;
 pub mod book;

@@ -18,7 +18,7 @@ pub enum Table {
     Desired,
     /// `k|`: who may speak for a device; read and written by [`super::identity`].
     Identities,
-    /// `a|`: what people did.
+    /// `a|`: what people did; read and written by [`super::audit`], what salvages did by [`super::salvage`].
     Audit,
     /// `m|`: format version, counters, cursors.
     Meta,

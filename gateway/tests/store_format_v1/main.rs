@@ -3,7 +3,7 @@
 //!
 //! `rows.hex` has one row a line: key and value as the engine has them. Frozen are journal
 //! (`j|`), seen runs (`d|`), history (`h|`), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`),
-//! wanted settings (`w|`), plan revisions (`p|`) and the cursors (`m|`); the fold's cache (`s|`) may be
+//! wanted settings (`w|`), plan revisions (`p|`), audit (`a|`) and the cursors (`m|`); the fold's cache (`s|`) may be
 //! removed at any time and needs no freezing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use gateway::fold::posted::Posted;
+use gateway::store::audit;
 use gateway::store::device::{self, Field};
 use gateway::store::history::{self, Kept};
 use gateway::store::outbox::{self, Tails};
@@ -30,7 +31,7 @@ use protocol::key::Seq;
 use protocol::record::Record;
 
 use sample::{
-    NOON, boot, contents, entries, key, known, lost, pending, plan, pointer, posted, presence,
+    NOON, act, boot, contents, entries, key, known, lost, pending, plan, pointer, posted, presence,
     records, refused, revision_of_plan, settings, tracker,
 };
 
@@ -159,6 +160,9 @@ fn written() -> Rows {
     let first = &outbox::pending(&store, "file", 0, 1).unwrap()[0];
     outbox::confirm(&mut batch, "file", first).unwrap();
     store.apply(batch).unwrap();
+    let mut batch = Batch::default();
+    assert_eq!(audit::note(&store, &mut batch, &act()).unwrap(), 0);
+    store.apply(batch).unwrap();
     assert_eq!(revision::keep(&store, &plan(), NOON).unwrap(), (1, true));
     rows
 }
@@ -182,7 +186,7 @@ fn the_fixture_has_rows_of_every_kind_that_outlives_a_restart() {
     let frozen = frozen();
     let tree = frozen.0.lock().unwrap();
     for kind in [
-        "j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "p|", "m|",
+        "j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "p|", "a|", "m|",
     ] {
         assert!(
             tree.keys().any(|key| key.starts_with(kind.as_bytes())),
@@ -251,6 +255,18 @@ fn todays_code_reads_the_frozen_bytes() {
     let known = settings::Known::load(&store, &tracker()).unwrap();
     assert_eq!(known, settings());
     assert_eq!(settings::newest_given(&store).unwrap(), 8);
+}
+
+#[test]
+fn todays_code_reads_the_frozen_plans_and_acts() {
+    let store = open(&frozen());
+    let mut acts = Vec::new();
+    audit::each(&store, |number, act| {
+        acts.push((number, act));
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap();
+    assert_eq!(acts, [(0, act())]);
     let kept = revision::numbered(&store, 1).unwrap();
     assert_eq!(kept, Some(revision_of_plan()));
     let texts = revision::texts(&store, &revision_of_plan())

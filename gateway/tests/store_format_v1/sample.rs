@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gateway::fold::posted::Posted;
+use gateway::store::audit::{Act, Who};
 use gateway::store::content::Content;
 use gateway::store::device::{Lost, Pending, Stated};
 use gateway::store::history::Known;
@@ -366,5 +367,21 @@ pub(crate) fn revision_of_plan() -> plans::Revision {
                 "5954a2a20fecc60778e1dd7e54c14cb8519db3d354b1a1e087396c4197dff480",
             ),
         ],
+    }
+}
+
+/// What somebody did.
+pub(crate) fn act() -> Act {
+    Act {
+        at_ms: NOON.get(),
+        who: Who {
+            uid: Some(1_000),
+            user: Some("eve".to_owned()),
+            by: "socket".to_owned(),
+        },
+        what: "settings set".to_owned(),
+        device: Some("t-1".to_owned()),
+        detail: "sample_moving=30s".to_owned(),
+        result: "done".to_owned(),
     }
 }

@@ -11,6 +11,7 @@ use protocol::key::DeviceId;
 use protocol::setting::Amount;
 use serde_json::Value;
 
+use super::audit::Acting;
 use super::desk::{Desk, DeskError, Emit, fact};
 use super::row::Row;
 use super::sample::text;
@@ -52,6 +53,7 @@ impl Desk {
         &self,
         device: &str,
         changes: &[String],
+        acting: &mut Acting,
         emit: &mut Emit<'_>,
     ) -> Result<u64, DeskError> {
         let device: DeviceId = device.parse()?;
@@ -67,7 +69,7 @@ impl Desk {
             DeskError::Settings { faults }
         })?;
         let changed = settings != base || !is_settled(&known);
-        let connected = changed && self.want(&device, &known, settings)?;
+        let connected = changed && self.want(&device, &known, settings, acting)?;
         let mut row = standing(&device, &Known::load(&self.store, &device)?);
         row.put("heard", is_heard(&self.store, &device)?);
         row.put("changed", changed);
@@ -81,6 +83,7 @@ impl Desk {
     pub(super) fn clear_settings(
         &self,
         device: &str,
+        acting: &mut Acting,
         emit: &mut Emit<'_>,
     ) -> Result<u64, DeskError> {
         let device: DeviceId = device.parse()?;
@@ -92,6 +95,8 @@ impl Desk {
         };
         let mut batch = Batch::default();
         settings::forget(&mut batch, &device);
+        let result = if wanted { "done" } else { "nothing to do" };
+        acting.note(&self.store, &mut batch, result)?;
         self.store.apply(batch)?;
         self.store.barrier()?;
         let mut row = standing(&device, &Known::load(&self.store, &device)?);
@@ -106,6 +111,7 @@ impl Desk {
         device: &DeviceId,
         known: &Known,
         settings: Settings,
+        acting: &mut Acting,
     ) -> Result<bool, DeskError> {
         if known.wanted.is_none() && count(&self.store)? >= WANTED_MAX_DEVICES {
             return Err(DeskError::WantedFull);
@@ -124,6 +130,7 @@ impl Desk {
         };
         let mut batch = Batch::default();
         settings::want(&mut batch, device, &wanted, given)?;
+        acting.note(&self.store, &mut batch, "done")?;
         self.store.apply(batch)?;
         self.store.barrier()?;
         tracing::info!(device = device.as_str(), version, "settings wanted");
