@@ -15,6 +15,7 @@ mod failure;
 mod folder;
 mod plan;
 mod ports;
+mod pressure;
 mod refusals;
 mod shortfall;
 mod sinks;
@@ -37,7 +38,7 @@ use self::vitals::Vital;
 use crate::account::Account;
 use crate::clock::Clock;
 use crate::config::{Config, STORE_FOLDER};
-use crate::control::{self, Desk, Running};
+use crate::control::{self, Ceilings, Desk, Running};
 use crate::deliver::engine::Worker;
 use crate::deliver::format::cloudevent::Source;
 use crate::deliver::health::Health;
@@ -122,6 +123,7 @@ impl Gateway {
     pub async fn start_on(store: Store, config: Config, clock: Clock) -> Result<Self, Failure> {
         let data = config.gateway.data.path().to_path_buf();
         let context = plan::in_force(&config, &store)?;
+        let ceilings = Ceilings::of(&context);
         let account = commit::account(&store)?;
         let sinks: Vec<String> = config
             .sinks
@@ -164,7 +166,7 @@ impl Gateway {
             &store,
             sinks.clone(),
             running,
-            stopping,
+            (ceilings, stopping),
         )?;
 
         let ports = ports(&config, &store, &account, clock, publications)?;
@@ -387,22 +389,25 @@ fn serve_control(
     store: &Store,
     sinks: Vec<String>,
     running: Running,
-    stopping: watch::Receiver<bool>,
+    (ceilings, stopping): (Ceilings, watch::Receiver<bool>),
 ) -> Result<(), Failure> {
     let server = control::bind(config.gateway.data.path())
         .map_err(|error| Failure::system("make the control socket", error))?;
-    let desk = Desk {
+    let desk = Arc::new(Desk {
         store: store.clone(),
         zone: config.gateway.time_zone,
         sinks,
         running: Some(running),
         changing: Mutex::default(),
-    };
+    });
+    tasks.spawn(pressure::watch(
+        Arc::clone(&desk),
+        ceilings,
+        stopping.clone(),
+    ));
     let connections_max = config.control.connections_max;
     tasks.spawn(async move {
-        server
-            .serve(Arc::new(desk), connections_max, stopping)
-            .await;
+        server.serve(desk, connections_max, stopping).await;
         Ok(())
     });
     Ok(())

@@ -88,6 +88,21 @@ impl Acting {
         }
     }
 
+    /// What the gateway does of its own accord.
+    pub(super) fn by_gateway(what: &str, detail: String) -> Self {
+        Self {
+            looks: false,
+            act: Act {
+                at_ms: wall_utc().get(),
+                who: Who::gateway(),
+                what: what.to_owned(),
+                detail,
+                ..Act::default()
+            },
+            number: None,
+        }
+    }
+
     /// Writes the act, with what has come of it so far, into the batch of a change.
     pub(super) fn note(
         &mut self,

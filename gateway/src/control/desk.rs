@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::audit::{self, Acting};
 use super::row::Row;
-use super::{Request, episode, export, settings, shortfall};
+use super::{Request, episode, export, pressure, settings, shortfall};
 use crate::clock::monotonic;
 use crate::config::STORE_FOLDER;
 use crate::fold::posted::Posted;
@@ -276,6 +276,7 @@ impl Desk {
         rows.extend(shortfall::damaged(&self.store)?);
         rows.extend(shortfall::salvaged(&self.store)?);
         rows.extend(audit::status(&self.store)?);
+        rows.extend(pressure::status(&self.store)?);
         rows.extend(settings::status(&self.store)?);
         for sink in &self.sinks {
             let queued = outbox::pending(&self.store, sink, 0, QUEUE_COUNT_MAX_ROWS)?.len();

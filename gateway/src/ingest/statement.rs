@@ -66,10 +66,9 @@ fn answered(
     device: &DeviceId,
     ack: &SettingsAck,
 ) -> Result<Option<u32>, StoreError> {
-    let Some(wanted) = settings::wanted(store, device)? else {
+    let Some(version) = settings::asked_version(store, device)? else {
         return Ok(None);
     };
-    let version = wanted.settings.version;
     if ack.outcome != Err(SettingsRefusal::Undecodable) {
         return Ok((ack.version == version).then_some(version));
     }

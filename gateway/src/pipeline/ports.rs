@@ -185,13 +185,13 @@ pub(super) fn desired_settings(store: Store) -> Arc<dyn DesiredSettings> {
 
 fn unreported(store: &Store, device: &DeviceId) -> Result<Option<Vec<u8>>, StoreError> {
     // Of most devices nothing is wanted; they cost one look.
-    if settings::wanted(store, device)?.is_none() {
+    if settings::asked_version(store, device)?.is_none() {
         return Ok(None);
     }
     let known = settings::Known::load(store, device)?;
     known
         .unreported()
-        .map(|wanted| settings::payload(device, wanted))
+        .map(|asked| settings::payload(device, &asked))
         .transpose()
 }
 

@@ -12,7 +12,7 @@ use crate::control::{Facts, Row};
 use crate::deliver::health::Health;
 use crate::http::{Kind, Metric, Vitals};
 use crate::mqtt::endpoint::Handle;
-use crate::store::Store;
+use crate::store::{Store, pressure};
 
 /// Shared by HTTP and the control socket.
 #[derive(Clone)]
@@ -179,6 +179,7 @@ impl Vitals for Vital {
             let help = "Bytes of the store on disk.";
             metrics.push(gauge("supercargo_store_bytes", help, float(bytes)));
         }
+        metrics.extend(self.pressure_metrics());
         metrics.extend(self.0.shortfall.metrics(&self.0.store));
         metrics.extend(self.counters());
         metrics.extend(self.sink_metrics());
@@ -187,6 +188,34 @@ impl Vitals for Vital {
 }
 
 impl Vital {
+    fn pressure_metrics(&self) -> Vec<Metric> {
+        // What cannot be read is told by the look that comes every second: it ends the gateway.
+        let Ok(pressed) = pressure::pressed(&self.0.store) else {
+            return Vec::new();
+        };
+        let active = pressed.as_ref().is_some_and(|pressed| !pressed.ending);
+        let devices = pressed.map_or(0, |pressed| pressed.devices);
+        let gauge = |name, help, value: u64| Metric {
+            name,
+            help,
+            kind: Kind::Gauge,
+            labels: Vec::new(),
+            value: float(value),
+        };
+        vec![
+            gauge(
+                "supercargo_store_pressure",
+                "1 while space runs out and devices are asked to send less.",
+                active.into(),
+            ),
+            gauge(
+                "supercargo_devices_slowed",
+                "Devices that have settings for the time being, or are getting theirs back.",
+                devices,
+            ),
+        ]
+    }
+
     fn counters(&self) -> Vec<Metric> {
         let metric = |sample: crate::account::Sample| Metric {
             name: sample.name,

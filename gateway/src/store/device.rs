@@ -222,15 +222,37 @@ pub fn each(
     each_device(store, Kind::Device, &mut visit)
 }
 
+/// The same from the device behind `after` on.
+///
+/// # Errors
+/// As [`each`].
+pub fn each_after(
+    store: &Store,
+    after: Option<&DeviceId>,
+    mut visit: impl FnMut(DeviceId) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let from = after.and_then(|device| Key::device(Kind::Device, device).after_all());
+    each_device_from(store, Kind::Device, from, &mut visit)
+}
+
 /// Visits the devices that have rows of a kind whose keys begin with the device, one step per device.
 pub(super) fn each_device(
     store: &Store,
     kind: Kind,
     visit: &mut dyn FnMut(DeviceId) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
+    each_device_from(store, kind, None, visit)
+}
+
+fn each_device_from(
+    store: &Store,
+    kind: Kind,
+    from: Option<Vec<u8>>,
+    visit: &mut dyn FnMut(DeviceId) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
     let prefix = Key::of(kind);
     let mut span = Span {
-        from: prefix.bytes().to_vec(),
+        from: from.unwrap_or_else(|| prefix.bytes().to_vec()),
         until: prefix.after_all(),
         order: Order::Ascending,
         limit_rows: 1,

@@ -14,6 +14,7 @@
 //! a| name                                audit
 //! c| client                              MQTT session
 //! w| device                              desired settings
+//! t| device                              temporary settings
 //! i| device 0 0 field                    what is known of a device
 //! k| device                              who may speak for a device
 //! m| name                                format version, counters, cursors
@@ -41,6 +42,7 @@ pub(super) enum Kind {
     Device,
     Identity,
     Revision,
+    Slowed,
     Meta,
 }
 
@@ -61,6 +63,7 @@ impl Kind {
             Self::Device => b'i',
             Self::Identity => b'k',
             Self::Revision => b'p',
+            Self::Slowed => b't',
             Self::Meta => b'm',
         }
     }

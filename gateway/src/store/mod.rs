@@ -30,6 +30,7 @@
 //! | `o\|` `x\|` outbox | [`outbox`] | fold appends, delivery removes |
 //! | `p\|` plan revisions | [`revision`] | the start of a gateway |
 //! | `w\|` wanted settings | [`settings`] | people's commands |
+//! | `t\|` temporary ones | [`pressure`] | the look at the disk |
 //! | `a\|` audit | [`audit`], [`salvage`] | people's commands, salvage |
 //! | `c\|` `m\|` | [`table`] | sessions, cursors |
 //!
@@ -63,6 +64,7 @@ mod key;
 #[cfg(test)]
 pub(crate) mod memory;
 pub mod outbox;
+pub mod pressure;
 pub mod quarantine;
 mod read;
 mod redb;

@@ -5,7 +5,8 @@
 //! i| device 0 0 r        answer to what is wanted               written by the committer
 //! i| device 0 0 s        newest record of settings in force     written by the committer
 //! i| device 0 0 b        last birth, with a settings version    written by the committer
-//! m| settings_version    newest version given out               written by people's commands
+//! t| device              asked for the time being: see [`super::pressure`]
+//! m| settings_version    newest version given out               written by both, in turn
 //! ```
 //! Each row has one writer, and where a device stands is derived from all of them when somebody asks:
 //! there is no state that a crash between two writes could leave half changed.
@@ -20,6 +21,7 @@ use serde::de::IgnoredAny;
 
 use super::device::{self, Field, Octets};
 use super::key::{Key, Kind};
+use super::pressure::{self, Slowed};
 use super::table::{self, Table, encode, of_device};
 use super::{Batch, Store, StoreError, row_error};
 
@@ -92,6 +94,8 @@ pub struct Known {
     pub in_force: Option<InForce>,
     /// What it said when it last connected.
     pub born: Option<Born>,
+    /// What it is asked to have for the time being, to send less.
+    pub slowed: Option<Slowed>,
 }
 
 /// Where wanted settings stand.
@@ -133,13 +137,24 @@ impl Known {
             answer: answer(store, device)?,
             in_force: in_force(store, device)?,
             born: born(store, device)?,
+            slowed: pressure::slowed(store, device)?,
         })
     }
 
-    /// Where the wanted settings stand.
+    /// The settings that the device shall have now: those for the time being, unless people have set
+    /// others since.
+    #[must_use]
+    pub fn asked(&self) -> Option<Settings> {
+        newer(
+            self.wanted.map(|wanted| wanted.settings),
+            self.slowed.map(|slowed| slowed.settings),
+        )
+    }
+
+    /// Where the settings asked of the device stand.
     #[must_use]
     pub fn state(&self) -> State {
-        let Some(version) = self.wanted.map(|wanted| wanted.settings.version) else {
+        let Some(version) = self.asked().map(|asked| asked.version) else {
             return State::Unwanted;
         };
         let answer = self.answer.filter(|answer| answer.version == version);
@@ -159,22 +174,23 @@ impl Known {
         }
     }
 
-    /// Whether the wanted settings are to be sent.
+    /// The settings that are to be sent.
     #[must_use]
-    pub fn unreported(&self) -> Option<&Settings> {
-        let wanted = self.wanted.as_ref()?;
-        (self.state() == State::Waiting).then_some(&wanted.settings)
+    pub fn unreported(&self) -> Option<Settings> {
+        self.asked().filter(|_| self.state() == State::Waiting)
     }
 
-    /// The settings that a change starts from: those wanted or in force, whichever are newer.
+    /// The settings that a change starts from: those wanted or in force, whichever are newer. What the
+    /// device has for the time being only is not meant.
     #[must_use]
     pub fn base(&self) -> Option<Settings> {
         let wanted = self.wanted.map(|wanted| wanted.settings);
         let in_force = self.in_force.map(|in_force| in_force.settings);
-        wanted
-            .into_iter()
-            .chain(in_force)
-            .max_by_key(|settings| settings.version)
+        let newest = newer(wanted, in_force);
+        let slowed = self
+            .slowed
+            .filter(|slowed| newest.is_none_or(|newest| newest.version <= slowed.settings.version));
+        slowed.map(|slowed| slowed.base).or(newest)
     }
 
     /// The newest version that the device is known to have, or to have been offered.
@@ -184,9 +200,12 @@ impl Known {
             Some(Err(SettingsRefusal::Stale { in_force })) => Some(in_force),
             _ => None,
         };
-        let base = self.base().map(|settings| settings.version);
+        let wanted = self.wanted.map(|wanted| wanted.settings.version);
+        let in_force = self.in_force.map(|it| it.settings.version);
+        let slowed = self.slowed.map(|slowed| slowed.settings.version);
         let born = self.born.map(|born| born.version);
-        [stale, base, born].into_iter().flatten().max().unwrap_or(0)
+        let all = [stale, wanted, in_force, slowed, born];
+        all.into_iter().flatten().max().unwrap_or(0)
     }
 
     /// The version that the device last said it has in force, in whichever way.
@@ -202,10 +221,10 @@ impl Known {
         said.max().map(|(_, version)| version)
     }
 
-    /// When the gateway first knew that the wanted settings are in force: by the device's answer or by
+    /// When the gateway first knew that the settings asked for are in force: by the device's answer or by
     /// its record, whichever came first.
     fn reported_at(&self) -> Option<UtcMs> {
-        let wanted = self.wanted?.settings;
+        let wanted = self.asked()?;
         let answer = self
             .answer
             .filter(|answer| answer.version == wanted.version);
@@ -242,7 +261,23 @@ pub fn want(
     let payload = Octets(payload(device, &wanted.settings)?);
     let row = (wanted.set_at.get(), payload);
     table::put(batch, Table::Desired, device.as_str(), &row)?;
+    give(batch, newest_given)
+}
+
+/// Writes the newest version given out.
+pub(super) fn give(batch: &mut Batch, newest_given: u32) -> Result<(), StoreError> {
     table::put(batch, Table::Meta, VERSION_ROW, &newest_given)
+}
+
+/// The version of what is asked of a device now: of the settings for the time being or of those wanted,
+/// whichever are newer.
+///
+/// # Errors
+/// When they cannot be read or are damaged.
+pub fn asked_version(store: &Store, device: &DeviceId) -> Result<Option<u32>, StoreError> {
+    let wanted = wanted(store, device)?.map(|wanted| wanted.settings.version);
+    let slowed = pressure::slowed(store, device)?.map(|slowed| slowed.settings.version);
+    Ok(wanted.max(slowed))
 }
 
 /// Wants nothing of a device any more.
@@ -393,7 +428,12 @@ pub fn payload(device: &DeviceId, settings: &Settings) -> Result<Vec<u8>, StoreE
     Ok(buffer[..length].to_vec())
 }
 
-fn settings(device: &DeviceId, payload: &Octets) -> Result<Settings, StoreError> {
+fn newer(one: Option<Settings>, other: Option<Settings>) -> Option<Settings> {
+    let both = one.into_iter().chain(other);
+    both.max_by_key(|settings| settings.version)
+}
+
+pub(super) fn settings(device: &DeviceId, payload: &Octets) -> Result<Settings, StoreError> {
     Settings::decode(&payload.0).map_err(|error| row_error(KIND, device, error))
 }
 
@@ -462,7 +502,7 @@ mod tests {
     fn settings_are_sent_until_the_device_answers_or_records_exactly_them() {
         let waiting = wanting(7);
         assert_eq!(waiting.state(), State::Waiting);
-        assert_eq!(waiting.unreported(), Some(&settings(7, 30)));
+        assert_eq!(waiting.unreported(), Some(settings(7, 30)));
         for other in [
             Known {
                 answer: answered(6, Ok(())),

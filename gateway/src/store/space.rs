@@ -128,9 +128,9 @@ impl fmt::Display for Shortage {
 
 /// What a file system has left.
 #[derive(Clone, Copy, Debug)]
-struct Free {
-    bytes: u64,
-    inodes: u64,
+pub(super) struct Free {
+    pub(super) bytes: u64,
+    pub(super) inodes: u64,
 }
 
 /// The watch over one data folder.
@@ -202,6 +202,11 @@ impl Space {
         }
         last.at = Some(now);
         last.room
+    }
+
+    /// What is kept free and what is free now; `None` when the disk cannot be asked.
+    pub(super) fn state(&self) -> Option<(Limits, Free)> {
+        Some((self.limits, measure(&self.folder).ok()?))
     }
 
     /// What is free, after the reserve was given up if that helps: not while others still take what they

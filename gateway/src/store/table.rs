@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::key::{Key, Kind, tail_text};
-use super::{Batch, Store, StoreError, VALUE_MAX_BYTES, row_error};
+use super::{Batch, Store, StoreError, VALUE_MAX_BYTES, row_error, successor};
 
 /// Which rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Table {
     Sessions,
     /// `w|`: desired settings by device.
     Desired,
+    /// `t|`: temporary settings by device; read and written by [`super::pressure`].
+    Slowed,
     /// `k|`: who may speak for a device; read and written by [`super::identity`].
     Identities,
     /// `a|`: what people did; read and written by [`super::audit`], what salvages did by [`super::salvage`].
@@ -29,6 +31,7 @@ impl Table {
         match self {
             Self::Sessions => Kind::Session,
             Self::Desired => Kind::Desired,
+            Self::Slowed => Kind::Slowed,
             Self::Identities => Kind::Identity,
             Self::Audit => Kind::Audit,
             Self::Meta => Kind::Meta,
@@ -39,6 +42,7 @@ impl Table {
         match self {
             Self::Sessions => "session",
             Self::Desired => "desired settings",
+            Self::Slowed => "temporary settings",
             Self::Identities => "identity",
             Self::Audit => "audit",
             Self::Meta => "meta",
@@ -98,6 +102,26 @@ pub fn each<T: DeserializeOwned>(
         let name = format!("{prefix}{rest}");
         let value = decode(table.name(), &name, &bytes)?;
         visit(name, value)
+    })
+}
+
+/// Visits the names of the rows behind `after`, in their order, until `visit` breaks; the values are not
+/// read.
+///
+/// # Errors
+/// When a row cannot be read, or `visit` fails.
+pub(super) fn each_after(
+    store: &Store,
+    table: Table,
+    after: Option<&str>,
+    mut visit: impl FnMut(String) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let prefix = Key::of(table.kind());
+    let from = after.map(|name| successor(Key::of(table.kind()).tail(name).bytes()));
+    store.walk(&prefix, from, |rest, _| {
+        let name = tail_text(rest)
+            .ok_or_else(|| row_error(table.name(), rest.escape_ascii(), "name is no text"))?;
+        visit(name)
     })
 }
 

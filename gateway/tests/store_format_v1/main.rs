@@ -3,7 +3,7 @@
 //!
 //! `rows.hex` has one row a line: key and value as the engine has them. Frozen are journal
 //! (`j|`), seen runs (`d|`), history (`h|`), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`),
-//! wanted settings (`w|`), plan revisions (`p|`), audit (`a|`) and the cursors (`m|`); the fold's cache (`s|`) may be
+//! wanted and temporary settings (`w|`, `t|`), plan revisions (`p|`), audit (`a|`) and the cursors (`m|`); the fold's cache (`s|`) may be
 //! removed at any time and needs no freezing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
@@ -20,6 +20,7 @@ use gateway::store::audit;
 use gateway::store::device::{self, Field};
 use gateway::store::history::{self, Kept};
 use gateway::store::outbox::{self, Tails};
+use gateway::store::pressure;
 use gateway::store::quarantine::{self, Fill, Overflow};
 use gateway::store::revision;
 use gateway::store::seen::{self, Run};
@@ -142,6 +143,7 @@ fn written() -> Rows {
     device::note_lost(&mut batch, &tracker(), lost()).unwrap();
     let known = settings();
     settings::want(&mut batch, &tracker(), &known.wanted.unwrap(), 8).unwrap();
+    pressure::slow(&mut batch, &tracker(), &known.slowed.unwrap(), 8).unwrap();
     settings::note_answer(&mut batch, &tracker(), &known.answer.unwrap()).unwrap();
     settings::note_in_force(&mut batch, &tracker(), &known.in_force.unwrap()).unwrap();
     for posted in posted() {
@@ -186,7 +188,7 @@ fn the_fixture_has_rows_of_every_kind_that_outlives_a_restart() {
     let frozen = frozen();
     let tree = frozen.0.lock().unwrap();
     for kind in [
-        "j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "p|", "a|", "m|",
+        "j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "t|", "p|", "a|", "m|",
     ] {
         assert!(
             tree.keys().any(|key| key.starts_with(kind.as_bytes())),

@@ -9,6 +9,7 @@ use gateway::store::device::{Lost, Pending, Stated};
 use gateway::store::history::Known;
 use gateway::store::journal::{Entry, Records, Stored};
 use gateway::store::outbox::Pointer;
+use gateway::store::pressure::Slowed;
 use gateway::store::quarantine::{Octets, Refused};
 use gateway::store::revision::{self as plans, Offered, Source};
 use gateway::store::seen::BootId;
@@ -319,6 +320,14 @@ pub(crate) fn settings() -> KnownSettings {
             settings: Settings::DEFAULT,
         }),
         born: None,
+        slowed: Some(Slowed {
+            settings: Settings {
+                version: 8,
+                ..Settings::DEFAULT
+            },
+            base: Settings::DEFAULT,
+            restoring: true,
+        }),
     }
 }
 

@@ -232,6 +232,10 @@ fn standing(device: &DeviceId, known: &Known) -> Row {
     row.put_some("since", since.map(text));
     row.put_some("reason", reason);
     row.put_some("in_force_version", known.version_in_force());
+    if let Some(slowed) = known.slowed {
+        row.put("slowed", !slowed.restoring);
+        row.put("slowed_version", slowed.settings.version);
+    }
     row
 }
 
@@ -262,8 +266,10 @@ fn in_force(known: &Known) -> Option<Settings> {
     let version = known.version_in_force()?;
     let wanted = known.wanted.map(|wanted| wanted.settings);
     let recorded = known.in_force.map(|in_force| in_force.settings);
+    let slowed = known.slowed.map(|slowed| slowed.settings);
     let reported = matches!(known.state(), State::Reported { .. });
-    let known = wanted.filter(|_| reported).into_iter().chain(recorded);
+    let asked = [wanted, slowed].into_iter().flatten();
+    let known = asked.filter(|_| reported).chain(recorded);
     let mut known = known.filter(|settings| settings.version == version);
     let default = (version == Settings::DEFAULT.version).then_some(Settings::DEFAULT);
     known.next().or(default)
@@ -286,7 +292,7 @@ fn is_settled(known: &Known) -> bool {
 
 /// The next version to give: the second it is, or one more than the last. So it is never given twice, and
 /// is newer than what another gateway gave the device before; the device's own word comes on top.
-fn given(newest: u32, now_s: i64) -> Option<u32> {
+pub(super) fn given(newest: u32, now_s: i64) -> Option<u32> {
     let least = newest.checked_add(1)?;
     let now = u32::try_from(now_s).unwrap_or_default();
     Some(least.max(now))
