@@ -207,6 +207,22 @@ impl Depot {
         Ok((rows(&output.stdout)?, String::from_utf8(output.stderr)?))
     }
 
+    /// Rows of `supercargo ledger --json`, by the shipped binary: one for each device ever heard.
+    ///
+    /// # Errors
+    /// When the command fails or prints something else than rows.
+    pub fn ledger(&self) -> Result<Vec<Value>> {
+        let mut command = Command::new(product("supercargo")?);
+        command.args(["ledger", "--json", "--config"]);
+        let output = command.arg(self.config()).output()?;
+        ensure!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "ledger ended with {}",
+            output.status
+        );
+        rows(&output.stdout)
+    }
+
     /// Rows of `supercargo export WHAT --format jsonl`, by the shipped binary.
     ///
     /// # Errors

@@ -5,7 +5,8 @@
 //! behind the oldest key it still holds is pending; the rest is unexplained. A loss record explains only
 //! numbers that are still missing, and no more of them than it counts.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::ops::ControlFlow;
 
 use protocol::key::{DeviceId, Seq};
@@ -40,10 +41,11 @@ pub fn missing(store: &Store, device: &DeviceId) -> Result<Missing, StoreError> 
         let here = losses
             .iter()
             .filter(|lost| (lost.first.epoch, lost.first.boot) == (boot.epoch, boot.boot));
-        let end = here.clone().map(|lost| lost.last).max();
+        let here: Vec<_> = here.collect();
+        let end = here.iter().map(|lost| lost.last).max();
         let end = end.max(device::end(store, &boot)?);
         let mut gaps = gaps(store, &boot, end)?;
-        total.lost += here.map(|lost| take(&mut gaps, lost)).sum::<u64>();
+        total.lost += take(&mut gaps, here);
         explain(&gaps, &boot, pending, &mut total);
     }
     Ok(total)
@@ -89,8 +91,8 @@ fn gaps(store: &Store, boot: &BootId, end: Option<Seq>) -> Result<Vec<Run>, Stor
     while let Some(from) = next {
         let runs = seen::at_or_after(store, boot, Seq(from), PAGE_MAX_ROWS)?;
         for run in &runs {
-            if let (Some(first), Some(last)) = (next, run.first.0.checked_sub(1)) {
-                push(&mut gaps, first, last);
+            if let Some(first) = next {
+                push(&mut gaps, first.into(), run.first.0.into());
             }
             next = run.last.0.checked_add(1);
         }
@@ -99,13 +101,18 @@ fn gaps(store: &Store, boot: &BootId, end: Option<Seq>) -> Result<Vec<Run>, Stor
         }
     }
     if let (Some(first), Some(end)) = (next, end) {
-        push(&mut gaps, first, end.0);
+        push(&mut gaps, first.into(), u64::from(end.0) + 1);
     }
     Ok(gaps)
 }
 
-fn push(gaps: &mut Vec<Run>, first: u32, last: u32) {
-    if first <= last {
+/// Adds the stretch from `first` to before `behind`, unless it is empty. Both lie within what a number may
+/// be.
+fn push(gaps: &mut Vec<Run>, first: u64, behind: u64) {
+    let last = behind.checked_sub(1).filter(|last| first <= *last);
+    if let Some(last) = last
+        && let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(last))
+    {
         gaps.push(Run {
             first: Seq(first),
             last: Seq(last),
@@ -141,30 +148,41 @@ fn pending_from(boot: &BootId, pending: Pending) -> u64 {
     }
 }
 
-/// Takes up to the loss's count out of the gaps within its range. Returns how many.
-fn take(gaps: &mut Vec<Run>, lost: &Lost) -> u64 {
-    let mut left = u64::from(lost.count);
-    let mut rest = Vec::with_capacity(gaps.len() + 1);
+/// Takes out of the gaps what the losses explain, as much as they can explain together. Returns how many.
+///
+/// Ranges of losses overlap: one may reach from the first alarm that was lost to the last, and routine
+/// readings were lost in between. So each number goes to the loss that ends first, of those that reach it:
+/// that leaves the others to numbers behind it. (The greedy matching of a convex bipartite graph, after
+/// F. Glover, "Maximum matching in a convex bipartite graph", 1967.)
+fn take(gaps: &mut Vec<Run>, mut losses: Vec<&Lost>) -> u64 {
+    losses.sort_by_key(|lost| lost.first.seq);
+    let mut upcoming = losses.into_iter().peekable();
+    let mut reaching = BinaryHeap::new();
+    let (mut rest, mut taken) = (Vec::new(), 0);
     for gap in gaps.drain(..) {
-        let first = gap.first.max(lost.first.seq);
-        let last = gap.last.min(lost.last);
-        if first > last || left == 0 {
-            rest.push(gap);
-            continue;
-        }
-        let taken = left.min(u64::from(last.0 - first.0) + 1);
-        left -= taken;
-        if gap.first < first {
-            push(&mut rest, gap.first.0, first.0 - 1);
-        }
-        // At most `last`, so it fits.
-        let behind = u64::from(first.0) + taken;
-        if let Ok(behind) = u32::try_from(behind) {
-            push(&mut rest, behind, gap.last.0);
+        let (mut next, behind_gap) = (u64::from(gap.first.0), u64::from(gap.last.0) + 1);
+        while next < behind_gap {
+            while let Some(lost) = upcoming.next_if(|lost| u64::from(lost.first.seq.0) <= next) {
+                reaching.push(Reverse((u64::from(lost.last.0) + 1, u64::from(lost.count))));
+            }
+            let border = upcoming.peek().map_or(behind_gap, |lost| {
+                u64::from(lost.first.seq.0).min(behind_gap)
+            });
+            let Some(Reverse((behind, left))) = reaching.pop() else {
+                push(&mut rest, next, border);
+                next = border;
+                continue;
+            };
+            let until = border.min(behind).min(next.saturating_add(left));
+            if until > next {
+                taken += until - next;
+                reaching.push(Reverse((behind, left - (until - next))));
+                next = until;
+            }
         }
     }
     *gaps = rest;
-    u64::from(lost.count) - left
+    taken
 }
 
 #[cfg(test)]
@@ -248,6 +266,17 @@ mod tests {
             device::note_lost(batch, device, lost(0, 2, 4, 3)).unwrap();
         });
         assert_eq!(missing_of(&store), (4, 0, 0));
+    }
+
+    #[test]
+    fn losses_whose_ranges_overlap_explain_as_much_as_they_can_together() {
+        // Lost were the alarms 150 and 300 and the readings 20 to 100.
+        let runs = [(0, 0, 19), (0, 101, 149), (0, 151, 299), (0, 301, 301)];
+        let store = store(&runs, |batch, device| {
+            device::note_lost(batch, device, lost(0, 5, 300, 2)).unwrap();
+            device::note_lost(batch, device, lost(0, 20, 100, 81)).unwrap();
+        });
+        assert_eq!(missing_of(&store), (83, 0, 0));
     }
 
     #[test]

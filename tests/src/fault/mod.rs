@@ -25,6 +25,7 @@ mod recovery_kill;
 pub mod scene;
 mod series;
 mod sim_cut;
+mod soak;
 
 use std::ops::AddAssign;
 
@@ -89,6 +90,13 @@ pub const FAULTS: &[Fault] = &[
         engines: &StoreEngine::ALL,
         run: sim_cut::run,
     },
+    Fault {
+        name: "soak",
+        quick: 1,
+        full: 20,
+        engines: &StoreEngine::ALL,
+        run: soak::run,
+    },
 ];
 
 /// A gateway that lies, and must be found out.
@@ -136,6 +144,10 @@ pub const CONTROLS: &[Control] = &[
     Control {
         name: "sim_cut_puback_before_commit",
         run: sim_cut::puback_before_commit,
+    },
+    Control {
+        name: "soak_acknowledged_unseen",
+        run: soak::acknowledged_unseen,
     },
 ];
 
