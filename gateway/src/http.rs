@@ -1,6 +1,6 @@
 //! Liveness, readiness, metrics.
 //!
-//! `/livez` answers while the process runs, `/readyz` while it can do its work, `/metrics` in the
+//! `/livez` is good while the process is worth keeping, `/readyz` while it can do its work, `/metrics` in the
 //! Prometheus text format 0.0.4. Connections are few and short: one more than allowed is closed unread,
 //! and none lives longer than [`CONNECTION_MAX`], so slow clients cannot keep the others out.
 
@@ -59,8 +59,14 @@ pub struct Metric {
 
 /// What the endpoint reports on.
 pub trait Vitals: Send + Sync + 'static {
-    /// Whether the gateway can do its work: the fold is not further behind than allowed, and the store
-    /// is not full. A store that fails needs no word here: it ends the process.
+    /// Whether the process is good for anything: a store that does not answer ends it, or should.
+    ///
+    /// # Errors
+    /// Why not.
+    fn alive(&self) -> Result<(), String>;
+
+    /// Whether the gateway can do its work: the fold is not further behind than allowed, the store is not
+    /// full and answers in time. A store that fails needs no word here: it ends the process.
     ///
     /// # Errors
     /// Every reason why not.
@@ -84,7 +90,7 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let router = Router::new()
-        .route("/livez", get(async || "alive\n"))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(vitals);
@@ -99,6 +105,13 @@ pub async fn serve(
             let _ = stop.wait_for(|stop| *stop).await;
         })
         .await
+}
+
+async fn livez(State(vitals): State<Arc<dyn Vitals>>) -> impl IntoResponse {
+    match vitals.alive() {
+        Ok(()) => (StatusCode::OK, "alive\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
 }
 
 async fn readyz(State(vitals): State<Arc<dyn Vitals>>) -> impl IntoResponse {
@@ -258,6 +271,13 @@ mod tests {
     }
 
     impl Vitals for Patient {
+        fn alive(&self) -> Result<(), String> {
+            match self.reasons.as_slice() {
+                [only] if only.starts_with("dead") => Err(only.clone()),
+                _ => Ok(()),
+            }
+        }
+
         fn ready(&self) -> Result<(), Vec<String>> {
             match self.reasons.as_slice() {
                 [] => Ok(()),
@@ -316,6 +336,14 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         assert!(answer.ends_with("not ready: store is full; view is 12 s behind\n"));
         assert!(ask(address, "/other").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_cannot_go_on_is_not_alive_and_says_why() {
+        let (address, _stop) = server(&["dead: the store hangs"], 4).await;
+        let answer = ask(address, "/livez").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.ends_with("dead: the store hangs\n"), "{answer}");
     }
 
     #[tokio::test]

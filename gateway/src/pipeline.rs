@@ -13,15 +13,19 @@
 
 mod failure;
 mod folder;
+mod opening;
 mod plan;
 mod ports;
 mod pressure;
 mod refusals;
 mod shortfall;
 mod sinks;
+#[cfg(test)]
+mod tests;
 mod vitals;
 
 use std::future::Future;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,11 +37,12 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::failure::Failure;
 use self::folder::Folder;
+pub use self::opening::open_store;
 use self::ports::StoredSessions;
 use self::vitals::Vital;
 use crate::account::Account;
 use crate::clock::Clock;
-use crate::config::{Config, STORE_FOLDER};
+use crate::config::Config;
 use crate::control::{self, Ceilings, Desk, Running};
 use crate::deliver::engine::Worker;
 use crate::deliver::format::cloudevent::Source;
@@ -48,7 +53,6 @@ use crate::ingest::commit::{self, Committer};
 use crate::mqtt::endpoint::{BindError, Endpoint};
 use crate::mqtt::port::Ports;
 use crate::receipt::Publication;
-use crate::store::space::{Limits, Space};
 use crate::store::{Store, StoreError, outbox};
 
 /// How far the gateway's clock may be off, as told to devices: what a clock set over a bad link keeps.
@@ -58,15 +62,23 @@ const SESSIONS_PER_CONNECTION: usize = 2;
 /// How often a draining gateway is looked at, in wall time.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
-/// Run a gateway until `stop`, or until something fails that it cannot go on without.
+/// Run a gateway on `store` until `stop`, or until something fails that it cannot go on without. Then nothing
+/// is closed: what failed may hang and hold up its own end, and the next start recovers anyway.
 ///
 /// # Errors
-/// What failed.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Failure> {
-    let mut gateway = Gateway::start(config, Clock::wall()).await?;
+/// What failed: the process must end.
+pub async fn run(
+    store: Store,
+    config: Config,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let mut gateway = Gateway::start(store, config, Clock::wall()).await?;
     tokio::select! {
         () = stop => gateway.stop().await,
-        failure = gateway.failure() => Err(failure),
+        failure = gateway.failure() => {
+            mem::forget(gateway);
+            Err(failure)
+        }
     }
 }
 
@@ -107,20 +119,11 @@ impl Addresses {
 }
 
 impl Gateway {
-    /// Open the store, recover, and serve.
-    ///
-    /// # Errors
-    /// What cannot be read, opened or listened on.
-    pub async fn start(config: Config, clock: Clock) -> Result<Self, Failure> {
-        let store = open_store(&config)?;
-        Self::start_on(store, config, clock).await
-    }
-
-    /// The same, on a store that has been opened already.
+    /// Recover what the store holds, and serve.
     ///
     /// # Errors
     /// What cannot be read or listened on.
-    pub async fn start_on(store: Store, config: Config, clock: Clock) -> Result<Self, Failure> {
+    pub async fn start(store: Store, config: Config, clock: Clock) -> Result<Self, Failure> {
         let data = config.gateway.data.path().to_path_buf();
         let context = plan::in_force(&config, &store)?;
         let ceilings = Ceilings::of(&context);
@@ -243,6 +246,7 @@ impl Gateway {
                 _ => Failure::Ended { part: "a sink, http or control" },
             },
             _ = &mut self.endpoint => Failure::Ended { part: "mqtt endpoint" },
+            stalled = self.store.stalled() => Failure::Store(stalled),
         }
     }
 
@@ -278,25 +282,6 @@ impl Gateway {
 
 fn store_failure(ended: Result<(), StoreError>, part: &'static str) -> Failure {
     ended.map_or_else(Failure::Store, |()| Failure::Ended { part })
-}
-
-fn open_store(config: &Config) -> Result<Store, Failure> {
-    let data = config.gateway.data.path();
-    let named = |operation: &str| format!("{operation} {}", data.display());
-    std::fs::create_dir_all(data)
-        .map_err(|error| Failure::system(named("make data folder"), error))?;
-    let limits = Limits {
-        watermark_bytes: config.store.watermark.0,
-        reserve_bytes: config.store.reserve.0,
-        ballast_bytes: config.store.ballast.0,
-        budget_bytes: config.store.budget.map(|budget| budget.0),
-    };
-    let space = Space::claim(data, limits)
-        .map_err(|error| Failure::system(named("ask for the free space of"), error))?;
-    // What salvage did is in the log, and stays in `status`.
-    let (store, _) = Store::open_or_salvage(config.store.engine, &data.join(STORE_FOLDER))?;
-    store.watch(space);
-    Ok(store)
 }
 
 fn ports(

@@ -1,16 +1,16 @@
 //! A stand-in for the shipped binary: its command line as far as the tests use it, and the same gateway,
 //! on a store that the caller opens. Controls and failpoints are made of it.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Error, Result};
 use clap::{Parser, Subcommand};
-use gateway::clock::Clock;
+use gateway::cli;
 use gateway::config::{Config, STORE_FOLDER, StoreEngine};
-use gateway::pipeline::Gateway;
-use gateway::store::Store;
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use gateway::pipeline::Failure;
+use gateway::store::{Patience, Store};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -31,25 +31,32 @@ enum Command {
     },
 }
 
-/// Run the gateway that this process was asked for, on the store that `open` makes of engine, folder and
-/// the flaw asked for, until SIGTERM.
+/// Run the gateway that this process was asked for, as the shipped binary does, on the store that `open` makes
+/// of engine, folder, the watch over its calls and the flaw asked for.
 ///
 /// # Errors
-/// What ended it otherwise.
-pub fn run(open: impl FnOnce(StoreEngine, &Path, &str) -> Result<Store>) -> Result<()> {
+/// When the command line or the configuration cannot be used.
+pub fn run(
+    open: impl FnOnce(StoreEngine, &Path, &Patience, &str) -> Result<Store>,
+) -> Result<ExitCode> {
     let Command::Run { config, flaw } = Arguments::parse().command;
     let config = Config::load(Some(&config), &[])?.config;
-    let folder = config.gateway.data.path().join(STORE_FOLDER);
-    std::fs::create_dir_all(&folder)?;
-    let store = open(config.store.engine, &folder, &flaw)?;
-    Runtime::new()?.block_on(serve(store, config))
+    let exit = cli::serve(config, |config, patience| {
+        let folder = config.gateway.data.path().join(STORE_FOLDER);
+        let made = std::fs::create_dir_all(&folder).context("make the store's folder");
+        let opened = made.and_then(|()| open(config.store.engine, &folder, patience, &flaw));
+        opened.map_err(failure)
+    });
+    Ok(exit.into())
 }
 
-async fn serve(store: Store, config: Config) -> Result<()> {
-    let mut stop = signal(SignalKind::terminate())?;
-    let mut running = Gateway::start_on(store, config, Clock::wall()).await?;
-    tokio::select! {
-        _ = stop.recv() => Ok(running.stop().await?),
-        failure = running.failure() => Err(failure.into()),
-    }
+/// The store's own words, where it has some.
+fn failure(error: Error) -> Failure {
+    error.downcast().map_or_else(
+        |other| Failure::System {
+            operation: "open the store of the stand-in".to_owned(),
+            source: io::Error::other(format!("{other:#}")),
+        },
+        Failure::Store,
+    )
 }

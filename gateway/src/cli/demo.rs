@@ -33,7 +33,7 @@ use super::{Exit, run};
 use crate::clock::Clock;
 use crate::config::{Config, Faults};
 use crate::deliver::format::cloudevent;
-use crate::pipeline::{Failure, Gateway};
+use crate::pipeline::{self, Failure, Gateway};
 use crate::store::history::{self, Kept};
 use crate::store::{Store, StoreError};
 
@@ -144,7 +144,9 @@ impl Demo {
         let config = Config::parse(Path::new("demo"), &configuration(data), &self.overrides)?;
         run::log(&config.log);
         let clock = Clock::scaled(world.start, self.speed);
-        let gateway = Gateway::start(config, clock.clone()).await?;
+        let patience = run::patience(config.store.call_max).context("watch the store")?;
+        let store = pipeline::open_store(&config, &patience)?;
+        let gateway = Gateway::start(store, config, clock.clone()).await?;
         let shared = clock.clone();
         let address = gateway.addresses().mqtt;
         let address = address.context("the demo's trackers speak no TLS: leave mqtt.listen on")?;

@@ -26,13 +26,14 @@ mod tail;
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Loaded};
 use output::Output;
+pub use run::serve;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +48,26 @@ pub enum Exit {
     Environment,
 }
 
+impl Exit {
+    /// As the system sees it.
+    const fn code(self) -> u8 {
+        match self {
+            Self::Good => 0,
+            Self::Finding => 1,
+            Self::Usage => 2,
+            Self::Environment => 3,
+        }
+    }
+
+    /// End the process now, without closing anything.
+    fn leave(self) -> ! {
+        process::exit(i32::from(self.code()))
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Good => 0,
-            Exit::Finding => 1,
-            Exit::Usage => 2,
-            Exit::Environment => 3,
-        })
+        Self::from(exit.code())
     }
 }
 

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::format::{Format, Writer};
 use super::output::{self, Output};
-use super::{Exit, complain};
+use super::{Exit, complain, run};
 use crate::config::{Config, DataFolder, Faults, STORE_FOLDER, StoreEngine};
 use crate::control::{
     Client, ClientError, Desk, DeskError, EVENT_COLUMNS, READING_COLUMNS, Request, Row,
@@ -97,6 +97,8 @@ pub(super) enum QueryError {
         #[source]
         source: io::Error,
     },
+    #[error("watch the store")]
+    Watch(#[source] io::Error),
     #[error("current folder")]
     CurrentFolder(#[source] io::Error),
     #[error(transparent)]
@@ -248,10 +250,11 @@ fn open(config: &Config, data: &Path) -> Result<Desk, QueryError> {
         let data = data.to_owned();
         return Err(QueryError::NoStore { data });
     }
+    let patience = run::patience(config.store.call_max).map_err(QueryError::Watch)?;
     // A question takes the store as it is, whatever engine the configuration wants of the next one.
     let engine = StoreEngine::found_in(&folder).unwrap_or(config.store.engine);
     Ok(Desk {
-        store: Store::open_on(engine, &folder)?,
+        store: Store::open_watched(engine, &folder, &patience)?,
         zone: config.gateway.time_zone,
         sinks: config
             .sinks

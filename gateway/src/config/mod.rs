@@ -150,6 +150,9 @@ section! {
         reserve: Bytes = "64MiB" in "32MiB" to "1GiB";
         /// Size of a file that is given up when the gateway starts on a full disk: the store must write to open.
         ballast: Bytes = "64MiB" in "32MiB" to "1GiB";
+        /// Longest time that one call to the store may take before the gateway, or a command, ends with code 3: the
+        /// default lets a card tidy itself up, and the system try a failing disk twice, 30 s each time.
+        call_max: Duration = "60s" in "1s" to "1h";
         /// Trackers expected, for the check of the budget.
         fleet: Option<u32> = unset in "1" to "1000000";
         /// Time between two readings of one tracker, for the check of the budget.

@@ -113,7 +113,16 @@ impl Vital {
 }
 
 impl Vitals for Vital {
+    fn alive(&self) -> Result<(), String> {
+        let stall = self.0.store.stall();
+        stall.map_or(Ok(()), |stall| Err(stall.to_string()))
+    }
+
     fn ready(&self) -> Result<(), Vec<String>> {
+        if let Some(slow) = self.0.store.slow() {
+            // Whatever else is asked of the store could wait for the same disk.
+            return Err(vec![slow.to_string()]);
+        }
         let mut reasons = Vec::new();
         if let Some(shortage) = self.0.store.room().shortage() {
             reasons.push(format!("full: {shortage}"));

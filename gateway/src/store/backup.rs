@@ -34,7 +34,8 @@ pub(super) fn run(store: &Store, to: &Path) -> Result<(), StoreError> {
     let copied = folder::open(store.0.kind, &partial).and_then(|copy| {
         let copied = copy_all(store, &*copy, to);
         store.writer().touched = None;
-        copied
+        // Behind the last pass, so that nobody waits for the disk it is on.
+        copied.and_then(|()| copy.sync().map_err(|error| fault(to, error)))
     });
     if let Err(error) = copied {
         // The unfinished copy is removed now or by the next attempt; the first error tells more.
@@ -73,8 +74,7 @@ fn finish(
 ) -> Result<(), StoreError> {
     noted(writer, to)?;
     let touched = writer.touched.take().unwrap_or_default();
-    copy_keys(store, copy, touched, to)?;
-    copy.sync().map_err(|error| fault(to, error))
+    copy_keys(store, copy, touched, to)
 }
 
 fn copy_rows(store: &Store, copy: &dyn Engine, to: &Path) -> Result<(), StoreError> {
@@ -112,6 +112,8 @@ fn copy_keys(
             let value = store.raw_value(&key)?;
             batch.writes.insert(key, value);
         }
+        // The writers wait for the last pass.
+        let _call = store.0.patience.begin("write to the backup");
         copy.apply(&batch).map_err(|error| fault(to, error))?;
     }
     Ok(())

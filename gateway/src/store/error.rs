@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::VALUE_MAX_BYTES;
 use super::space::Shortage;
+use super::{Stall, VALUE_MAX_BYTES};
 
 /// Why the store refuses.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,14 @@ pub enum StoreError {
         /// What the engine said.
         cause: String,
     },
+    /// A call to the engine did not return. Nothing may be acknowledged; the process must end.
+    #[error(
+        "{stall}, nothing more is acknowledged: the disk hangs, or the engine does after a write that failed; see the system's log and start again; for a disk that is only slow raise store.call_max"
+    )]
+    Stalled {
+        /// Which, and how long it was waited for.
+        stall: Stall,
+    },
     /// Nothing was written, because the disk has no space; later it may.
     #[error("store has no space: {shortage}")]
     NoSpace {
@@ -114,7 +122,10 @@ impl StoreError {
     /// Whether the process must end: exit code 3, recovery at the next start.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::Read { .. })
+        matches!(
+            self,
+            Self::Failed { .. } | Self::Stalled { .. } | Self::Read { .. }
+        )
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 
 use super::{Batch, Engine, EngineError, Order, Row, Span, Store};
 
@@ -18,6 +19,7 @@ struct Disk {
     live: Tree,
     synced: Tree,
     fail_sync: bool,
+    hang_sync: bool,
 }
 
 /// A fresh store in memory.
@@ -63,6 +65,11 @@ impl Memory {
         self.disk().fail_sync = true;
     }
 
+    /// No later sync returns.
+    pub(crate) fn hang_syncs(&self) {
+        self.disk().hang_sync = true;
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap()
     }
@@ -100,6 +107,9 @@ impl Engine for Memory {
     }
 
     fn sync(&self) -> Result<(), EngineError> {
+        while self.disk().hang_sync {
+            thread::park();
+        }
         let mut disk = self.disk();
         if disk.fail_sync {
             return Err("input/output error".into());

@@ -42,7 +42,8 @@
 //! A failed write, flush or sync is never tried again: the kernel may have dropped the dirty pages and
 //! call the next sync a success. The store remembers the first failure and refuses every later write
 //! and barrier with [`StoreError::Failed`]; the pipeline exits with code 3 and the next start recovers
-//! from what is on disk.
+//! from what is on disk. A call to the engine that does not return ends the process the same way; see
+//! [`Patience`].
 
 pub mod audit;
 mod backup;
@@ -63,7 +64,9 @@ pub mod journal;
 mod key;
 #[cfg(test)]
 pub(crate) mod memory;
+mod opening;
 pub mod outbox;
+mod patience;
 pub mod pressure;
 pub mod quarantine;
 mod read;
@@ -97,9 +100,9 @@ pub use self::engine::{Engine, EngineError, Order, Row, Span};
 pub use self::error::StoreError;
 use self::error::row_error;
 use self::key::{Key, successor};
+pub use self::patience::{Patience, SLOW_AFTER, Stall};
 pub use self::redb::Redb;
 use self::space::Space;
-use self::table::Table;
 use self::witness::Witness;
 use crate::clock::monotonic;
 use crate::config::StoreEngine;
@@ -198,6 +201,8 @@ impl fmt::Debug for Store {
 
 struct Shared {
     engine: Box<dyn Engine>,
+    /// How long calls to it may take.
+    patience: Patience,
     /// Names the store in errors.
     folder: PathBuf,
     /// Engine of its backups.
@@ -227,83 +232,6 @@ struct Writer {
 }
 
 impl Store {
-    /// Opens or creates the store in `folder` on the default engine.
-    ///
-    /// # Errors
-    /// As [`Store::open_on`].
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Self::open_on(StoreEngine::Sled, folder)
-    }
-
-    /// Opens or creates the store in `folder` on an engine.
-    ///
-    /// # Errors
-    /// When it is locked, damaged, of another engine or of a newer version, or the folder cannot be made.
-    pub fn open_on(kind: StoreEngine, folder: &Path) -> Result<Self, StoreError> {
-        Self::open_through(kind, folder, |engine| engine)
-    }
-
-    /// The same, with `wrap` between store and engine: how fault campaigns make an operation fail, or
-    /// the process end, at a place of their choice. The shipped binary has nothing in between.
-    ///
-    /// # Errors
-    /// As [`Store::open_on`].
-    pub fn open_through(
-        kind: StoreEngine,
-        folder: &Path,
-        wrap: impl FnOnce(Box<dyn Engine>) -> Box<dyn Engine>,
-    ) -> Result<Self, StoreError> {
-        let engine = wrap(witness::sound(folder).and_then(|()| folder::open(kind, folder))?);
-        let witness = Witness::open(folder)?;
-        let store = Self::assemble(engine, kind, folder, Some(witness))?;
-        wreck::after_opening(folder);
-        Ok(store)
-    }
-
-    /// The store on an engine of the caller's own; `folder` names it in errors. Its backups are made by
-    /// the default engine.
-    ///
-    /// # Errors
-    /// When the store is of a newer version or cannot be read or written.
-    pub fn with_engine(engine: Box<dyn Engine>, folder: &Path) -> Result<Self, StoreError> {
-        Self::assemble(engine, StoreEngine::Sled, folder, None)
-    }
-
-    fn assemble(
-        engine: Box<dyn Engine>,
-        kind: StoreEngine,
-        folder: &Path,
-        witness: Option<Witness>,
-    ) -> Result<Self, StoreError> {
-        let store = Self(Arc::new(Shared {
-            engine,
-            folder: folder.to_owned(),
-            kind,
-            witness,
-            applied: AtomicU64::new(0),
-            folded: watch::Sender::new(Commit(0)),
-            space: OnceLock::new(),
-            set_aside: AtomicU64::new(0),
-            failure: OnceLock::new(),
-            writer: Mutex::default(),
-            behind: Mutex::default(),
-        }));
-        let newest = journal::newest_commit(&store)?;
-        if let Some(witness) = &store.0.witness {
-            witness.check(folder, newest)?;
-        }
-        store.check_format(folder)?;
-        let set_aside = damage::counts(&store)?.values().sum();
-        store.0.set_aside.store(set_aside, Ordering::SeqCst);
-        store.0.applied.store(newest.0, Ordering::SeqCst);
-        let folded = journal::newest_folded(&store)?;
-        store.0.folded.send_replace(folded);
-        if folded < newest {
-            store.behind().applied(newest, monotonic());
-        }
-        Ok(store)
-    }
-
     /// Applies `batch`, whole or not at all. An empty batch costs nothing.
     ///
     /// # Errors
@@ -347,6 +275,7 @@ impl Store {
         synced.map_err(|cause| self.fail("sync", &*cause))?;
         self.refuse_after_failure()?;
         if let Some(witness) = &self.0.witness {
+            let _call = self.0.patience.begin("note of the barrier");
             let noted = witness.note(applied);
             noted.map_err(|cause| self.fail("note of the barrier", &cause))?;
         }
@@ -398,6 +327,9 @@ impl Store {
     }
 
     fn refuse_after_failure(&self) -> Result<(), StoreError> {
+        if let Some(stall) = self.stall() {
+            return Err(StoreError::Stalled { stall });
+        }
         match self.0.failure.get() {
             None => Ok(()),
             Some((operation, cause)) => Err(StoreError::Failed {
@@ -414,24 +346,6 @@ impl Store {
             .get_or_init(|| (operation, cause.to_string()))
             .clone();
         StoreError::Failed { operation, cause }
-    }
-
-    fn check_format(&self, folder: &Path) -> Result<(), StoreError> {
-        let found: Option<u32> = table::value(self, Table::Meta, "format")?;
-        match found {
-            Some(found) if found > FORMAT_VERSION => Err(StoreError::Newer {
-                path: folder.to_owned(),
-                found,
-                known: FORMAT_VERSION,
-            }),
-            Some(_) => Ok(()),
-            None => {
-                let mut batch = Batch::default();
-                table::put(&mut batch, Table::Meta, "format", &FORMAT_VERSION)?;
-                self.apply(batch)?;
-                self.barrier().map(drop)
-            }
-        }
     }
 }
 

@@ -25,8 +25,8 @@ use super::table::{self, Table};
 use super::witness::Witness;
 use super::wreck::{Change, Wreck};
 use super::{
-    Batch, Commit, Engine, Order, PAGE_MAX_ROWS, Row, Span, Store, StoreError, damage, journal,
-    quarantine, seen, successor, view,
+    Batch, Commit, Engine, Order, PAGE_MAX_ROWS, Patience, Row, Span, Store, StoreError, damage,
+    journal, quarantine, seen, successor, view,
 };
 use crate::clock::wall_utc;
 use crate::config::StoreEngine;
@@ -54,7 +54,8 @@ pub struct Report {
 }
 
 impl Store {
-    /// Opens or creates the store in `folder`; a damaged one is salvaged first.
+    /// Opens or creates the store in `folder`, its calls watched by `patience`; a damaged one is salvaged
+    /// first.
     ///
     /// # Errors
     /// As [`Store::open_on`], and when the damaged store cannot be read or the new one not written. A
@@ -62,9 +63,10 @@ impl Store {
     pub fn open_or_salvage(
         kind: StoreEngine,
         folder: &Path,
+        patience: &Patience,
     ) -> Result<(Self, Option<Report>), StoreError> {
         put_in_place(folder)?;
-        let fault = match Self::open_on(kind, folder) {
+        let fault = match Self::open_watched(kind, folder, patience) {
             Ok(store) => return Ok((store, None)),
             Err(StoreError::Damaged { detail, .. } | StoreError::Read { cause: detail })
                 if kind == StoreEngine::Sled =>
@@ -74,7 +76,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         tracing::error!(store = %folder.display(), "store is damaged ({fault}): salvage begins");
-        let report = salvage(folder, fault)?;
+        let report = patience.opening(folder, || salvage(folder, fault))?;
         tracing::error!(
             rows = report.rows.values().sum::<u64>(),
             damaged = report.damaged,
@@ -83,7 +85,8 @@ impl Store {
             set_aside_as = report.set_aside_as,
             "store is salvaged: what checked is in a new one, the damaged folder is kept"
         );
-        Self::open_on(kind, folder).map(|store| (store, Some(report)))
+        let store = Self::open_watched(kind, folder, patience)?;
+        Ok((store, Some(report)))
     }
 }
 

@@ -62,6 +62,7 @@ impl Store {
     pub fn room(&self) -> Room {
         let space = self.0.space.get();
         space.map_or(Room::Enough, |space| {
+            let _call = self.0.patience.begin("look at the disk");
             space.look(|| self.size_bytes().unwrap_or_default())
         })
     }

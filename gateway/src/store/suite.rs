@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::memory::Memory;
+use super::table::Table;
 use super::*;
 
 /// Where a store is kept, by which engine.

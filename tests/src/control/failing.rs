@@ -1,13 +1,14 @@
 //! Failpoints and engines that lie: the shipped gateway and engine, with something in between that kills
 //! the process, or fails one call, at a place named on the command line, or that does not do what it says.
 //!
-//! The flaw is `no-sync`, `short-runs`, or `strike@point`, the strike being `kill`, `stall` or `eio`; several
+//! The flaw is `no-sync`, `short-runs`, or `strike@point`, the strike being `kill`, `stall`, `hang` or `eio`; several
 //! are joined by `+`.
 
 mod lying;
 
 use std::cell::Cell;
 use std::io;
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -16,20 +17,21 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, bail};
 use gateway::store::{Batch, Engine, EngineError, Row, Span, Store};
 use rustix::process::{Signal, getpid, kill_process};
-use tests::fault::point::{Call, Point, Side, Step};
+use tests::fault::point::{Call, HANGS, Point, Side, Step};
+use tests::peer::say;
 use tests::stand_in;
 
 use crate::lying::{NoSync, ShortRuns};
 
-fn main() -> Result<()> {
-    stand_in::run(|kind, folder, flaws| {
+fn main() -> Result<ExitCode> {
+    stand_in::run(|kind, folder, patience, flaws| {
         let flaws: Vec<Flaw> = flaws.split('+').map(str::parse).collect::<Result<_>>()?;
         let wrap = |engine| {
             flaws
                 .iter()
                 .fold(engine, |engine, flaw| flaw.put_on(engine))
         };
-        Ok(Store::open_through(kind, folder, wrap)?)
+        Ok(Store::open_through(kind, folder, patience, wrap)?)
     })
 }
 
@@ -48,6 +50,8 @@ enum Strike {
     Kill,
     /// The call waits for [`STALL`], then the process is killed.
     Stall,
+    /// The call never returns.
+    Hang,
     /// The call fails with EIO.
     Error,
 }
@@ -70,8 +74,9 @@ impl FromStr for Flaw {
         let strike = match strike {
             "kill" => Strike::Kill,
             "stall" => Strike::Stall,
+            "hang" => Strike::Hang,
             "eio" => Strike::Error,
-            other => bail!("a strike is kill, stall or eio, not `{other}`"),
+            other => bail!("a strike is kill, stall, hang or eio, not `{other}`"),
         };
         Ok(Self::Strike(strike, point.parse()?))
     }
@@ -107,7 +112,7 @@ struct Failing {
 
 impl Failing {
     fn pass(&self, step: Option<Step>, call: Call, side: Side) -> Result<(), EngineError> {
-        let is_any = self.point.step == Step::Any;
+        let is_any = self.point.step == Step::Any && self.point.call != Call::Close;
         let is_here = step == Some(self.point.step) && call == self.point.call;
         if side != self.point.side || !(is_any || is_here) {
             return Ok(());
@@ -118,14 +123,13 @@ impl Failing {
         }
         match self.strike {
             Strike::Error => return Err(io::Error::from_raw_os_error(EIO).into()),
+            Strike::Hang => hang(),
             Strike::Stall => thread::sleep(STALL),
             Strike::Kill => {}
         }
         kill_process(getpid(), Signal::KILL)?;
         // The signal may need a moment to reach this thread; it goes no further.
-        loop {
-            thread::park();
-        }
+        park()
     }
 
     fn read<T>(
@@ -136,6 +140,27 @@ impl Failing {
         let answer = read(&*self.engine);
         self.pass(None, Call::Apply, Side::After)?;
         answer
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        if self.point.call == Call::Close {
+            // An error has nobody to go to here.
+            let _ = self.pass(Some(self.point.step), Call::Close, Side::Before);
+        }
+    }
+}
+
+/// Says so, for whoever waits for it, and goes no further.
+fn hang() -> ! {
+    say(HANGS);
+    park()
+}
+
+fn park() -> ! {
+    loop {
+        thread::park();
     }
 }
 

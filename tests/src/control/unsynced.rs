@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use gateway::store::{Batch, Engine, EngineError, Order, Row, Span, Store, StoreError};
@@ -11,12 +12,10 @@ use tests::stand_in;
 /// Like the shipped engine's: larger nodes would go to files of their own.
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
-fn main() -> Result<()> {
-    stand_in::run(|_, folder, _| {
-        Ok(Store::with_engine(
-            Box::new(Unsynced::open(folder)?),
-            folder,
-        )?)
+fn main() -> Result<ExitCode> {
+    stand_in::run(|_, folder, patience, _| {
+        let engine = Box::new(Unsynced::open(folder)?);
+        Ok(Store::with_patience(engine, folder, patience)?)
     })
 }
 

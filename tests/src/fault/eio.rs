@@ -1,6 +1,6 @@
 //! A disk that fails: the n-th write or the n-th sync of the store's file returns EIO, or the kernel makes
-//! the file system read-only. The gateway ends with code 3 and says so, acknowledges nothing after, and
-//! recovers at the next start.
+//! the file system read-only. The gateway ends with code 3 and says so, be it that the call fails or that the
+//! engine hangs after it, acknowledges nothing after, and recovers at the next start.
 //!
 //! Where there is a disk of its own its power is cut before that start: what a failed sync left in the
 //! kernel is gone, so that one acknowledgement after the failure is a broken promise. Calls fail by
@@ -19,7 +19,7 @@ use super::scene::{MOMENTS, Scene};
 use super::series::{self, Try};
 use super::{Tally, Task};
 use crate::load::Load;
-use crate::peer::{Peer, foreign, product};
+use crate::peer::{Peer, foreign, product, say};
 
 /// What fails.
 #[derive(Clone, Copy)]
@@ -50,14 +50,21 @@ const NTH: std::ops::RangeInclusive<u32> = 1..=6;
 /// The exit code of a gateway whose machine does not give what it needs.
 const EXIT_ENVIRONMENT: i32 = 3;
 
-/// What the store says of a write or sync that failed.
-const SAID: &str = "failed, nothing more is acknowledged";
+/// What the store says of a write or sync that failed, or that never returned: sled may hang after it.
+const SAID: &str = "nothing more is acknowledged";
+
+/// What it says of a call that never returned.
+const HUNG: &str = "has not returned for 15 s";
+
+/// The bound of a call to the store, in its configuration: many times what a disk that works needs, and short of
+/// the time in which a gateway must have ended.
+const CALL_MAX: &str = "call_max = \"15s\"\n";
 
 pub(super) fn run(task: &Task) -> Result<Tally> {
     let strace = foreign("strace", "strace");
-    let create = |engine, seed| match Scene::create_on_disk(engine, seed)? {
+    let create = |engine, seed| match Scene::create_on_disk_with(engine, seed, CALL_MAX)? {
         Some(scene) => Ok(Some(scene)),
-        None => Scene::create(engine, seed).map(Some),
+        None => Scene::create_with(engine, seed, CALL_MAX).map(Some),
     };
     let mut tally = series::run(task, create, |this| {
         strike(this, strace.as_ref(), task.engine)
@@ -88,6 +95,13 @@ fn strike(this: &mut Try<'_>, strace: Option<&PathBuf>, engine: StoreEngine) -> 
         return Ok(Fate::Broken(format!(
             "it ended with {status}, saying\n{said}"
         )));
+    }
+    if said.contains(HUNG) {
+        say(&format!(
+            "eio on {}, try {}: the engine hung, and the gateway ended by itself",
+            engine.as_str(),
+            this.number
+        ));
     }
     // A start that fails says what it could not open instead.
     if !said.contains(SAID) && (was_ready || !said.to_lowercase().contains("error")) {

@@ -78,9 +78,7 @@ pub const FAULTS: &[Fault] = &[
         name: "eio",
         quick: 10,
         full: 100,
-        // Not sled yet: about one failed write in a hundred leaves a flush of sled waiting for ever, and
-        // with it the process (docs/evidence/README.md, row D2.eio).
-        engines: &[StoreEngine::Redb],
+        engines: &StoreEngine::ALL,
         run: eio::run,
     },
     Fault {

@@ -6,6 +6,9 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, bail};
 use gateway::store::Batch;
 
+/// What a stand-in says when a call begins to hang.
+pub const HANGS: &str = "a call hangs from now on";
+
 /// Whose call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -17,7 +20,7 @@ pub enum Step {
     Outbox,
     /// A session is kept.
     Session,
-    /// Whoever's, reading included. Counted from the opening of the engine on.
+    /// Whoever's, reading included and closing not. Counted from the opening of the engine on.
     Any,
 }
 
@@ -28,6 +31,8 @@ pub enum Call {
     Apply,
     /// What the step wrote is made durable.
     Sync,
+    /// The engine is closed, by whoever is the last to have it.
+    Close,
 }
 
 /// On which side of the call.
@@ -97,7 +102,11 @@ impl Step {
     ];
 }
 
-const CALLS: [(Call, &str); 2] = [(Call::Apply, "apply"), (Call::Sync, "sync")];
+const CALLS: [(Call, &str); 3] = [
+    (Call::Apply, "apply"),
+    (Call::Sync, "sync"),
+    (Call::Close, "close"),
+];
 
 const SIDES: [(Side, &str); 2] = [(Side::Before, "before"), (Side::After, "after")];
 

@@ -71,9 +71,18 @@ impl Scene {
     /// # Errors
     /// When something of it cannot be made.
     pub fn create(engine: StoreEngine, seed: u64) -> Result<Self> {
+        Self::create_with(engine, seed, "")
+    }
+
+    /// The same, with more lines in `[store]` of the configuration.
+    ///
+    /// # Errors
+    /// When something of it cannot be made.
+    pub fn create_with(engine: StoreEngine, seed: u64, lines: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let data = folder.path().join(DATA);
-        Self::assemble(folder, None, &data, engine, seed)
+        let settings = settings(engine, lines);
+        Self::assemble(folder, None, &data, &settings, seed)
     }
 
     /// A depot with its data on a disk of its own; `None` where this machine gives none.
@@ -81,26 +90,38 @@ impl Scene {
     /// # Errors
     /// When something of it cannot be made.
     pub fn create_on_disk(engine: StoreEngine, seed: u64) -> Result<Option<Self>> {
+        Self::create_on_disk_with(engine, seed, "")
+    }
+
+    /// The same, with more lines in `[store]` of the configuration.
+    ///
+    /// # Errors
+    /// When something of it cannot be made.
+    pub fn create_on_disk_with(
+        engine: StoreEngine,
+        seed: u64,
+        lines: &str,
+    ) -> Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
         let Some(disk) = Disk::create(folder.path())? else {
             return Ok(None);
         };
         let data = disk.path().join(DATA);
-        Self::assemble(folder, Some(disk), &data, engine, seed).map(Some)
+        let settings = settings(engine, lines);
+        Self::assemble(folder, Some(disk), &data, &settings, seed).map(Some)
     }
 
     fn assemble(
         folder: TempDir,
         disk: Option<Disk>,
         data: &Path,
-        engine: StoreEngine,
+        settings: &str,
         seed: u64,
     ) -> Result<Self> {
         let names =
             (0..DEVICES * LIVES_MAX).map(|index| Ok(Device::new(seed, index)?.id().to_string()));
         let plan = fleet_plan(&names.collect::<Result<Vec<_>>>()?);
-        let setting = format!("[store]\nengine = {:?}\n", engine.as_str());
-        let depot = Depot::create(folder.path(), data, &plan, &setting)?;
+        let depot = Depot::create(folder.path(), data, &plan, settings)?;
         Ok(Self {
             depot,
             disk,
@@ -349,6 +370,10 @@ impl Scene {
         }
         Ok(())
     }
+}
+
+fn settings(engine: StoreEngine, lines: &str) -> String {
+    format!("[store]\nengine = {:?}\n{lines}", engine.as_str())
 }
 
 /// Sum of a metric over its labels.

@@ -222,7 +222,8 @@ fn damage(log: &Path, seed: u64) -> Range<u64> {
 fn open_all(store: &Path) -> (u32, BTreeSet<Name>) {
     let mut salvages = 0;
     for _ in 0..OPENINGS_MAX {
-        let (store, report) = Store::open_or_salvage(StoreEngine::Sled, store).unwrap();
+        let (store, report) =
+            Store::open_or_salvage(StoreEngine::Sled, store, &Patience::endless()).unwrap();
         salvages += u32::from(report.is_some());
         if let Ok(found) = records(&store) {
             let newest = store.newest_commit();
