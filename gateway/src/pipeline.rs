@@ -27,6 +27,7 @@ mod vitals;
 use std::future::Future;
 use std::mem;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -116,6 +117,13 @@ impl Addresses {
             mqtts: endpoint.tls_addr().map_err(unknown)?,
         })
     }
+
+    /// Say that the gateway serves.
+    fn announce(self, http: SocketAddr, data: &Path) {
+        let Self { mqtt, mqtts } = self;
+        let [plain, secured] = [mqtt, mqtts].map(|address| address.map(tracing::field::display));
+        tracing::info!(mqtt = plain, mqtts = secured, %http, data = %data.display(), "gateway ready");
+    }
 }
 
 impl Gateway {
@@ -128,11 +136,7 @@ impl Gateway {
         let context = plan::in_force(&config, &store)?;
         let ceilings = Ceilings::of(&context);
         let account = commit::account(&store)?;
-        let sinks: Vec<String> = config
-            .sinks
-            .iter()
-            .map(|sink| sink.name.to_string())
-            .collect();
+        let sinks = sink_names(&config);
 
         let (wake, posted) = watch::channel(0);
         let fold = Fold::open(store.clone(), context, sinks.clone(), clock.clone(), wake)?;
@@ -154,6 +158,7 @@ impl Gateway {
         let mut behind = JoinSet::new();
         let health = workers(&mut behind, &config, &store, &posted, &stopping)?;
 
+        let turned_away = refusals::kept(&mut behind, &store, &stopping);
         let listener = listen(&config).await?;
         let addresses = Addresses::of(&listener)?;
         let vital = Vital::new(&config, &store, &account, listener.handle(), health, refold);
@@ -172,15 +177,19 @@ impl Gateway {
             (ceilings, stopping),
         )?;
 
-        let ports = ports(&config, &store, &account, clock, publications)?;
+        let ports = ports(
+            &config,
+            &store,
+            (&account, turned_away),
+            clock,
+            publications,
+        )?;
         let (stop_endpoint, asked) = oneshot::channel::<()>();
         let endpoint = tokio::spawn(listener.run(ports, async {
             // A sender that is gone means stop as well.
             let _ = asked.await;
         }));
-        let Addresses { mqtt, mqtts } = addresses;
-        let [plain, secured] = [mqtt, mqtts].map(|address| address.map(tracing::field::display));
-        tracing::info!(mqtt = plain, mqtts = secured, %http, data = %data.display(), "gateway ready");
+        addresses.announce(http, &data);
         Ok(Self {
             addresses,
             store,
@@ -284,10 +293,15 @@ fn store_failure(ended: Result<(), StoreError>, part: &'static str) -> Failure {
     ended.map_or_else(Failure::Store, |()| Failure::Ended { part })
 }
 
+fn sink_names(config: &Config) -> Vec<String> {
+    let sinks = config.sinks.iter();
+    sinks.map(|sink| sink.name.to_string()).collect()
+}
+
 fn ports(
     config: &Config,
     store: &Store,
-    account: &Account,
+    (account, turned_away): (&Account, refusals::Waiting),
     clock: Clock,
     ingest: mpsc::Sender<Publication>,
 ) -> Result<Ports, Failure> {
@@ -299,7 +313,7 @@ fn ports(
         settings: ports::desired_settings(store.clone()),
         clock,
         time_uncertainty: TIME_UNCERTAINTY,
-        on_refusal: refusals::reported(account.clone()),
+        on_refusal: refusals::reported(account.clone(), turned_away),
     })
 }
 

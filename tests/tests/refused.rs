@@ -189,6 +189,53 @@ fn what_is_not_believed_is_stored_named_told_and_counted_once() {
     );
 }
 
+/// Connect, be heard, and try to publish where it must not; the gateway hangs up.
+fn trespass(depot: &Depot) -> Result<()> {
+    let login = Login {
+        client_id: DEVICE,
+        version: Version::V5,
+        clean: true,
+        credentials: None,
+    };
+    let mut client = Client::connect(depot.mqtt, &login)?;
+    client.publish("sc/1/another/readings", 1, JUNK)?;
+    while client.receive().is_ok() {}
+    Ok(())
+}
+
+fn turned_away(depot: &Depot) -> Result<Option<u64>> {
+    let (_, rows, _) = ask(depot, &["ledger", DEVICE, "--json"])?;
+    Ok(rows
+        .first()
+        .and_then(|row| row["turned_away_foreign_topic"].as_u64()))
+}
+
+#[test]
+fn what_the_endpoint_turned_away_is_in_the_ledger_of_its_device_over_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut depot = depot(folder.path()).unwrap();
+    send(&depot, &[&batch().unwrap()]).unwrap();
+    let (_, before, _) = ask(&depot, &["ledger", DEVICE, "--json"]).unwrap();
+    assert_eq!(before[0]["turned_away"], 0);
+    for _ in 0..3 {
+        trespass(&depot).unwrap();
+    }
+    wait_for("the ledger to have all of them", || {
+        Ok((turned_away(&depot)? == Some(3)).then_some(()))
+    })
+    .unwrap();
+    depot.kill().unwrap();
+    assert_eq!(turned_away(&depot).unwrap(), Some(3));
+    let (_, after, _) = ask(&depot, &["ledger", DEVICE, "--json"]).unwrap();
+    assert_eq!(
+        after[0]["received"], before[0]["received"],
+        "it is no part of the book"
+    );
+    assert_eq!(after[0]["balanced"], true);
+    let (_, others, _) = ask(&depot, &["ledger", "another", "--json"]).unwrap();
+    assert!(others.is_empty(), "{others:?}");
+}
+
 #[test]
 fn what_was_refused_is_listed_taken_away_and_dropped_running_and_stopped() {
     let folder = tempfile::tempdir().unwrap();

@@ -44,6 +44,9 @@ fn row(device: &DeviceId, ledger: &Ledger) -> Row {
         known: _,
         missing,
         doubts,
+        turned_away,
+        damaged,
+        unreadable,
     } = ledger;
     let mut row = Row::new();
     row.put("device", device.as_str());
@@ -62,5 +65,13 @@ fn row(device: &DeviceId, ledger: &Ledger) -> Row {
     for (reason, doubted) in doubts {
         row.put(format!("doubted_{reason}"), doubted.count);
     }
+    row.put("turned_away", turned_away.values().sum::<u64>());
+    for (reason, count) in turned_away {
+        row.put(format!("turned_away_{}", reason.as_str()), *count);
+    }
+    for (kind, rows) in damaged {
+        row.put(format!("damaged_rows_{kind}"), *rows);
+    }
+    row.put("unreadable", *unreadable);
     row
 }

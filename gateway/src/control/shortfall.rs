@@ -8,6 +8,7 @@ use super::row::Row;
 use super::sample::text;
 use crate::ingest::census::{Census, census};
 use crate::ingest::doubt;
+use crate::store::damage::unreadable;
 use crate::store::quarantine::{Fill, dropped};
 use crate::store::salvage::{self, Report};
 use crate::store::{Store, StoreError, damage};
@@ -47,14 +48,22 @@ pub(super) fn quarantine(store: &Store) -> Result<Vec<Row>, StoreError> {
     ])
 }
 
-/// Rows about damaged rows that were set aside, by the letter of their kind.
+/// Rows about damaged rows that were set aside and sound ones that this version cannot read, by the letter of
+/// their kind.
 pub(super) fn damaged(store: &Store) -> Result<Vec<Row>, StoreError> {
-    let of = |(kind, rows): (String, u64)| {
-        let mut row = fact("store_damaged_rows", rows);
-        row.put("kind", kind);
-        row
+    let of = |name| {
+        move |(kind, rows): (String, u64)| {
+            let mut row = fact(name, rows);
+            row.put("kind", kind);
+            row
+        }
     };
-    Ok(damage::counts(store)?.into_iter().map(of).collect())
+    let damaged = damage::counts(store)?.into_iter();
+    let unreadable = unreadable::counts(store)?.into_iter();
+    let damaged = damaged.map(of("store_damaged_rows"));
+    Ok(damaged
+        .chain(unreadable.map(of("store_unreadable_rows")))
+        .collect())
 }
 
 /// Rows about records that say something which is not believed, of the devices with most of them.

@@ -6,7 +6,9 @@ use protocol::key::{DeviceId, RecordKey};
 use protocol::record::Record;
 
 use crate::store::content::Content;
+use crate::store::damage::unreadable;
 use crate::store::journal::{Chunk, Entry};
+use crate::store::{Store, StoreError};
 
 /// What a chunk brings of one device.
 #[derive(Debug, Default)]
@@ -54,4 +56,18 @@ pub(super) fn record(device: &DeviceId, key: RecordKey, content: &Content) -> Op
             None
         }
     }
+}
+
+/// The same of a record on its way into the fold: one that cannot be read is counted, once.
+pub(super) fn counted(
+    store: &Store,
+    device: &DeviceId,
+    key: RecordKey,
+    content: &Content,
+) -> Result<Option<Record>, StoreError> {
+    let record = record(device, key, content);
+    if record.is_none() {
+        unreadable::note(store, device, key)?;
+    }
+    Ok(record)
 }

@@ -12,7 +12,7 @@ use rules::timeline::{FoldKey, Timeline};
 use rules::tracker::Mark;
 use rules::{Context, Tracker};
 
-use super::brought::record;
+use super::brought::counted;
 use super::trail::{self, Spacing};
 use crate::store::history::{self, Kept};
 use crate::store::{Store, StoreError};
@@ -119,7 +119,7 @@ fn each_behind(
     let behind = end.filter(|key| key.epoch == epoch);
     history::each_of_epoch(store, device, epoch, behind, |key, kept| {
         if let Kept::Known(known) = kept
-            && let Some(record) = record(device, key, &known.content)
+            && let Some(record) = counted(store, device, key, &known.content)?
         {
             visit(key, &record);
         }

@@ -12,7 +12,7 @@ use rules::verdict::{FACTS_MAX, verdict};
 use rules::watch::Heard;
 use rules::{Context, Offered, Tracker};
 
-use super::brought::{Brought, record};
+use super::brought::{Brought, counted};
 use super::refold::{self, Passed};
 use super::trail::{Spacing, Trail};
 use crate::store::checkpoint;
@@ -332,7 +332,7 @@ impl Live {
         (device, key, content): (&DeviceId, RecordKey, &Content),
         taken: Taken,
     ) -> Result<Option<Dirty>, StoreError> {
-        let Some(record) = record(device, key, content) else {
+        let Some(record) = counted(store, device, key, content)? else {
             return Ok(None);
         };
         let dirty = match taken {

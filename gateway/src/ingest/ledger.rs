@@ -10,6 +10,8 @@ use protocol::key::DeviceId;
 
 use super::missing::{Missing, missing};
 use crate::account::Book;
+use crate::store::damage::{self, unreadable};
+use crate::store::device::turned_away;
 use crate::store::doubt::{self, Doubts};
 use crate::store::seen::{self, BootId, Run};
 use crate::store::{Batch, PAGE_MAX_ROWS, Store, StoreError, book};
@@ -26,6 +28,12 @@ pub struct Ledger {
     pub missing: Missing,
     /// What is stored and not believed.
     pub doubts: Doubts,
+    /// What was turned away before it was received.
+    pub turned_away: turned_away::Counts,
+    /// Rows of the device that were damaged and set aside, by the letter of their kind.
+    pub damaged: damage::Counts,
+    /// Stored records that this version cannot read.
+    pub unreadable: u64,
 }
 
 impl Ledger {
@@ -46,6 +54,9 @@ pub fn ledger(store: &Store, device: &DeviceId) -> Result<Option<Ledger>, StoreE
         known: known(store, device)?,
         missing: missing(store, device)?,
         doubts: doubt::of(store, device)?,
+        turned_away: turned_away::of(store, device)?,
+        damaged: damage::of(store, device)?,
+        unreadable: unreadable::of(store, device)?,
     };
     Ok((ledger != Ledger::default()).then_some(ledger))
 }

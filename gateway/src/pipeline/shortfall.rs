@@ -8,7 +8,7 @@ use crate::clock::monotonic;
 use crate::http::{Kind, Metric};
 use crate::ingest::census::{DEVICES_MAX, census};
 use crate::ingest::missing::Missing;
-use crate::store::damage::{self, Counts};
+use crate::store::damage::{self, Counts, unreadable};
 use crate::store::quarantine::Fill;
 use crate::store::{Store, StoreError};
 
@@ -39,7 +39,10 @@ impl Shortfall {
             })
         };
         let damaged = damage::counts(store).map(damage_metrics);
-        [read(missing), read(quarantine), read(damaged)].concat()
+        let unreadable = unreadable::counts(store).map(unreadable_metrics);
+        [missing, quarantine, damaged, unreadable]
+            .map(read)
+            .concat()
     }
 
     fn count(&self, store: &Store, now: Instant) -> Result<Count, StoreError> {
@@ -115,13 +118,19 @@ fn quarantine_metrics(fill: &Fill) -> Vec<Metric> {
 }
 
 fn damage_metrics(counts: Counts) -> Vec<Metric> {
+    let help = "Rows that failed their checksum and were set aside, by the letter of their kind.";
+    by_kind("supercargo_store_damaged_rows", help, counts)
+}
+
+fn unreadable_metrics(counts: Counts) -> Vec<Metric> {
+    let help = "Sound rows that this version cannot read, by the letter of their kind.";
+    by_kind("supercargo_store_unreadable_rows", help, counts)
+}
+
+fn by_kind(name: &'static str, help: &'static str, counts: Counts) -> Vec<Metric> {
     let of = |(kind, value): (String, u64)| Metric {
         labels: vec![("kind", kind)],
-        ..gauge(
-            "supercargo_store_damaged_rows",
-            "Rows that failed their checksum and were set aside, by the letter of their kind.",
-            value,
-        )
+        ..gauge(name, help, value)
     };
     counts.into_iter().map(of).collect()
 }

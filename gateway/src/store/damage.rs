@@ -21,9 +21,13 @@
 //!
 //! Nothing is deleted: what was set aside stays under its new key.
 
+pub mod unreadable;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
+
+use protocol::key::DeviceId;
 
 use super::key::{Key, Kind};
 use super::table::{self, Table, decode, encode};
@@ -99,6 +103,33 @@ pub fn counts(store: &Store) -> Result<Counts, StoreError> {
     Ok(table::value(store, Table::Meta, COUNTS)?.unwrap_or_default())
 }
 
+/// Rows of a device that were set aside, by the letter of their kind, as far as the keys tell: a chunk of the
+/// journal (`j`) is of many devices.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn of(store: &Store, device: &DeviceId) -> Result<Counts, StoreError> {
+    let mut counts = Counts::new();
+    let mut add = |key: &[u8]| {
+        let kind = key.first().copied().map(char::from).unwrap_or_default();
+        *counts.entry(kind.to_string()).or_default() += 1;
+    };
+    for kind in [Kind::History, Kind::Seen, Kind::Fold, Kind::Device] {
+        let rows = Key::device(kind, device);
+        store.walk(&Key::set_aside(rows.bytes()), None, |_, _| {
+            add(rows.bytes());
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    for kind in [Kind::Desired, Kind::Slowed, Kind::Identity, Kind::Session] {
+        let row = Key::of(kind).tail(device.as_str());
+        if store.value(&Key::set_aside(row.bytes()))?.is_some() {
+            add(row.bytes());
+        }
+    }
+    Ok(counts)
+}
+
 /// Visits the keys of the rows that were set aside, in order, until `visit` breaks.
 ///
 /// # Errors
@@ -146,7 +177,7 @@ pub(super) fn set_aside(store: &Store, rows: Vec<Row>) -> Result<(), StoreError>
 
 #[cfg(test)]
 mod tests {
-    use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
+    use protocol::key::{Boot, Epoch, RecordKey, Seq};
     use protocol::units::UtcMs;
 
     use super::*;
@@ -294,5 +325,40 @@ mod tests {
         assert_eq!(runs().len(), 1);
         assert_eq!(seen::mend(&store).unwrap(), 1);
         assert_eq!(runs(), whole);
+    }
+
+    #[test]
+    fn a_devices_damaged_rows_are_told_by_kind_and_no_other_devices() {
+        let disk = Memory::default();
+        let store = disk.open();
+        let [one, other]: [DeviceId; 2] = ["t-1", "t-10"].map(|name| name.parse().unwrap());
+        for device in [&one, &other] {
+            let mut batch = Batch::default();
+            for key in [
+                Key::record(device, RecordKey::new(1, 0, 4)),
+                Key::record(device, RecordKey::new(1, 0, 5)),
+                Key::device(Kind::Device, device).tail("o"),
+                Key::of(Kind::Desired).tail(device.as_str()),
+            ] {
+                batch.put(key, vec![1]);
+            }
+            store.apply(batch).unwrap();
+        }
+        let keys = |device: &DeviceId| {
+            let kinds = [&b"h|"[..], b"i|", b"w|"];
+            let rows = kinds.into_iter().flat_map(|kind| disk.keys(kind));
+            let named = |key: &Vec<u8>| {
+                let name = key[2..].strip_prefix(device.as_str().as_bytes());
+                name.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == 0))
+            };
+            rows.filter(named).collect::<Vec<_>>()
+        };
+        keys(&one).iter().for_each(|key| disk.damage(key));
+        disk.damage(&keys(&other)[0]);
+        store.check_rows().unwrap();
+        let told = |device| of(&store, device).unwrap().into_iter().collect::<Vec<_>>();
+        let expected = [("h", 2), ("i", 1), ("w", 1)].map(|(kind, rows)| (kind.to_owned(), rows));
+        assert_eq!(told(&one), expected);
+        assert_eq!(told(&other), [("h".to_owned(), 1)]);
     }
 }

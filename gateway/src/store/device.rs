@@ -10,6 +10,8 @@
 //! ```
 //! What it says of settings wanted and in force (`r`, `s`) is in [`super::settings`].
 
+pub mod turned_away;
+
 use std::ops::ControlFlow;
 
 use protocol::key::{DeviceId, Epoch, RecordKey, Seq};

@@ -11,6 +11,7 @@
 //! p| number u64, then nothing or part u16    plan revision: head, or a part of its texts
 //! q| 00 number u64, or 01 device         quarantine
 //! q| 02 key                              a damaged row that was set aside
+//! q| 03 key                              the key of a sound row that this version cannot read
 //! a| name                                audit
 //! c| client                              MQTT session
 //! w| device                              desired settings

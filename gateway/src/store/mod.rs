@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | `j\|` journal | [`journal`] | committer; the fold removes chunks it has folded |
 //! | `d\|` seen runs | [`seen`] | committer |
-//! | `i\|` devices | [`device`], [`doubt`], [`book`] | committer |
+//! | `i\|` devices | [`device`], [`doubt`], [`book`] | committer, pipeline |
 //! | `k\|` identities | [`identity`] | commands, by control |
 //! | `q\|` quarantine | [`quarantine`] | committer; [`damage`] sets damaged rows aside |
 //! | `h\|` records | [`history`] | fold |
