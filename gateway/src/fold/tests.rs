@@ -6,17 +6,20 @@ mod rig;
 
 use std::ops::ControlFlow;
 
+use protocol::key::Seq;
 use protocol::record::Record;
 use protocol::units::UtcMs;
 use rules::code::Code;
 use rules::event::Phase;
 
 use self::rig::{
-    START_MS, all, blow_at, contest, context, deliver, deliver_at, deliver_records, journey, open,
-    stored_view, told_and_queued, verdict,
+    START_MS, all, blow_at, contest, context, deliver, deliver_at, deliver_records, device,
+    journey, open, stored_view, told_and_queued, verdict,
 };
 use super::posted::Posted;
 use super::*;
+use crate::store::content::Content;
+use crate::store::damage::unreadable;
 use crate::store::memory::Memory;
 use crate::store::{damage, view};
 
@@ -124,6 +127,48 @@ fn whatever_row_is_damaged_the_fold_goes_on_and_sinks_are_told_what_is_stated() 
         let of_kind = damage::counts(&store).unwrap();
         assert_eq!(of_kind.get(&prefix[..1]), Some(&1), "{of_kind:?}");
     }
+}
+
+#[test]
+fn a_record_that_this_version_cannot_read_is_left_where_it_is_and_counted_once() {
+    let disk = Memory::default();
+    let store = disk.open();
+    let mut fold = open(store.clone());
+    deliver(&store, &all());
+    fold.catch_up().unwrap();
+    // One byte that is no record, as the last of its boot.
+    let (last, _) = journey().pop().unwrap();
+    let newer = Stored {
+        seq: Seq(last.seq.0 + 1),
+        content: Content::from_stored(vec![1, 0xff]),
+    };
+    let mut batch = Batch::default();
+    let records = Records {
+        device: device(),
+        epoch: last.epoch,
+        boot: last.boot,
+        received_at: UtcMs::saturating(START_MS),
+        qos: 1,
+        oldest_pending: last,
+        records: vec![newer],
+    };
+    let commit = Commit(store.newest_commit().0 + 1);
+    journal::append(&mut batch, commit, &[Entry::Records(records)]).unwrap();
+    store.apply(batch).unwrap();
+    store.barrier().unwrap();
+    fold.catch_up().unwrap();
+    let counted = |store: &Store| {
+        let counts = unreadable::counts(store).unwrap();
+        (counts["h"], unreadable::of(store, &device()).unwrap())
+    };
+    assert_eq!(counted(&store), (1, 1));
+    // A new life meets it again, in the history.
+    store.barrier().unwrap();
+    drop(fold);
+    let store = disk.open();
+    let fold = open(store.clone());
+    assert_eq!(counted(&fold.store), (1, 1));
+    assert_eq!(stored_view(&store), verdict(0..journey().len()));
 }
 
 /// Phases of what was told of clocks, by revision.

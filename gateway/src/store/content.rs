@@ -35,7 +35,7 @@ impl Content {
     }
 
     /// Bytes that the journal or the history gave back.
-    pub(super) const fn from_stored(bytes: Vec<u8>) -> Self {
+    pub(crate) const fn from_stored(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
