@@ -41,6 +41,8 @@ impl Folder {
         let runtime = tokio::runtime::Handle::current();
         let body = move || {
             let outcome = folder.run(&runtime, &mut commits);
+            // Whoever stops in good order closes the store next, and must be the last to have it.
+            drop(folder);
             // Nobody waits for the outcome when the gateway has already given up.
             let _ = ended.send(outcome);
         };
