@@ -1,16 +1,17 @@
 //! The path of one reading through the gateway, on one screen.
 //!
 //! ```text
-//! endpoint -> Publication -> committer -> journal chunk -> barrier -> receipts released (PUBACK)
+//! endpoint, bridges -> Publication -> committer -> journal chunk -> barrier -> receipts released (PUBACK)
 //!                                |
 //!                                v commits
 //!                              folder -> history, view, outbox -> barrier -> wake
 //!                                                                              |
 //!                                                             worker per sink <+> followers
 //! ```
-//! Stopping goes the same way: the endpoint takes no more, the committer commits what is under way,
+//! Stopping goes the same way: endpoint and bridges take no more, the committer commits what is under way,
 //! the folder folds it, and only then do workers and commands stop.
 
+mod bridges;
 mod failure;
 mod folder;
 mod opening;
@@ -60,6 +61,8 @@ use crate::store::{Store, StoreError, outbox};
 const TIME_UNCERTAINTY: Milliseconds = Milliseconds::saturating(1_000);
 /// Stored sessions per connection allowed: trackers away from the depot keep theirs.
 const SESSIONS_PER_CONNECTION: usize = 2;
+/// What takes publications in, for messages.
+const INTAKE: &str = "mqtt endpoint or a broker's subscription";
 /// How often a draining gateway is looked at, in wall time.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -93,8 +96,9 @@ pub struct Gateway {
     folder: Folder,
     committer: Committer,
     folded: oneshot::Receiver<Result<(), StoreError>>,
-    endpoint: JoinHandle<()>,
-    stop_endpoint: oneshot::Sender<()>,
+    /// Endpoint and bridges.
+    intake: JoinHandle<()>,
+    stop_intake: watch::Sender<bool>,
     /// Workers, HTTP and control: what ends last.
     behind: JoinSet<Result<(), Failure>>,
     stop_behind: watch::Sender<bool>,
@@ -161,7 +165,9 @@ impl Gateway {
         let turned_away = refusals::kept(&mut behind, &store, &stopping);
         let listener = listen(&config).await?;
         let addresses = Addresses::of(&listener)?;
-        let vital = Vital::new(&config, &store, &account, listener.handle(), health, refold);
+        let bridges = bridges::bridges(&config, &store, &account, &clock, &publications)?;
+        let told = (health, bridges::standings(&bridges));
+        let vital = Vital::new(&config, &store, &account, listener.handle(), told, refold);
         let http = serve_http(&mut behind, &config, &vital, &stopping).await?;
         let running = Running {
             facts: vital.facts(),
@@ -184,11 +190,8 @@ impl Gateway {
             clock,
             publications,
         )?;
-        let (stop_endpoint, asked) = oneshot::channel::<()>();
-        let endpoint = tokio::spawn(listener.run(ports, async {
-            // A sender that is gone means stop as well.
-            let _ = asked.await;
-        }));
+        let (stop_intake, asked) = watch::channel(false);
+        let intake = tokio::spawn(bridges::take_in(listener, ports, bridges, asked));
         addresses.announce(http, &data);
         Ok(Self {
             addresses,
@@ -198,8 +201,8 @@ impl Gateway {
             folder,
             committer,
             folded,
-            endpoint,
-            stop_endpoint,
+            intake,
+            stop_intake,
             behind,
             stop_behind,
         })
@@ -254,7 +257,7 @@ impl Gateway {
                 Some(Ok(Err(failure))) => failure,
                 _ => Failure::Ended { part: "a sink, http or control" },
             },
-            _ = &mut self.endpoint => Failure::Ended { part: "mqtt endpoint" },
+            _ = &mut self.intake => Failure::Ended { part: INTAKE },
             stalled = self.store.stalled() => Failure::Store(stalled),
         }
     }
@@ -265,8 +268,8 @@ impl Gateway {
     /// When the store fails on the way down.
     pub async fn stop(mut self) -> Result<(), Failure> {
         tracing::info!("stopping");
-        let _ = self.stop_endpoint.send(());
-        let endpoint = self.endpoint.await;
+        self.stop_intake.send_replace(true);
+        let intake = self.intake.await;
         // The committer's end closes the channel of commits, which ends the folder.
         self.committer.stop().await?;
         let folded = self
@@ -280,9 +283,7 @@ impl Gateway {
                 part: "a sink, http or control",
             })??;
         }
-        endpoint.map_err(|_| Failure::Ended {
-            part: "mqtt endpoint",
-        })?;
+        intake.map_err(|_| Failure::Ended { part: INTAKE })?;
         self.store.barrier()?;
         tracing::info!("stopped");
         Ok(())

@@ -295,6 +295,14 @@ impl Mosquitto {
     /// # Errors
     /// When it does not come up.
     pub fn start(folder: &Path) -> Result<Option<Self>> {
+        Self::start_with(folder, "allow_anonymous true\n")
+    }
+
+    /// Start one with these lines of configuration besides its listener, or `None` when it is not installed.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_with(folder: &Path, lines: &str) -> Result<Option<Self>> {
         let Some(program) = foreign("mosquitto", "mosquitto") else {
             return Ok(None);
         };
@@ -303,8 +311,8 @@ impl Mosquitto {
         fs::write(
             &file,
             format!(
-                // Without the last line it drops what a slow subscriber has not yet taken.
-                "listener {} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n",
+                // Without the second line it drops what a slow subscriber has not yet taken.
+                "listener {} 127.0.0.1\nmax_queued_messages 0\n{lines}",
                 address.port()
             ),
         )?;
@@ -318,13 +326,23 @@ impl Mosquitto {
         Ok(Some(broker))
     }
 
-    /// Kill it and start it again at the same address. It keeps nothing on disk, so it has forgotten
+    /// Kill it and start it again at the same address. Without persistence it has forgotten
     /// sessions, subscriptions and whatever it had not delivered.
     ///
     /// # Errors
     /// When it does not come up again.
     pub fn restart(&mut self) -> Result<()> {
         self.peer.kill()?;
+        self.peer = Self::spawn(&self.program, &self.folder)?;
+        self.await_listening()
+    }
+
+    /// Stop it in good order and start it again at the same address; with persistence it keeps its sessions.
+    ///
+    /// # Errors
+    /// When it does not end or come up again.
+    pub fn restart_in_order(&mut self) -> Result<()> {
+        self.peer.stop()?;
         self.peer = Self::spawn(&self.program, &self.folder)?;
         self.await_listening()
     }

@@ -17,6 +17,8 @@ pub enum Cost {
     Retry,
     /// A message sent without a promise (`QoS` 0, a last will, a time request): it is gone.
     Unpromised,
+    /// A message of a broker that holds nothing we take; it was confirmed to the broker all the same.
+    Confirmed,
     /// Detail kept for people; no reading is missing because of it.
     Detail,
 }
@@ -30,6 +32,9 @@ impl Cost {
             }
             Self::Retry => "nothing: it was not acknowledged and is sent again",
             Self::Unpromised => "the message, which was sent without a promise",
+            Self::Confirmed => {
+                "the message, of which only this count is kept: it was confirmed to the broker, or it would come for ever"
+            }
             Self::Detail => "detail for people; no reading",
         }
     }
@@ -106,6 +111,9 @@ reasons! {
     SlowWriter = "slow_writer", Retry, "A packet that was begun did not end in time.";
     SlowReader = "slow_reader", Retry, "The client did not take what was written to it in time.";
     QosZeroDropped = "qos_zero_dropped", Unpromised, "A QoS 0 publication came while the way to the journal was full.";
+    BrokerTopic = "broker_topic", Confirmed, "A message of a subscribed broker on a topic that is none of ours.";
+    BrokerPayload = "broker_payload", Confirmed, "A message of a subscribed broker that is too large to be stored.";
+    BrokerDevice = "broker_device", Confirmed, "A message of a subscribed broker for a tracker that it may not speak for: one that is registered here (`ingest.broker.devices`), or was revoked.";
     TimeRequest = "time_request", Unpromised, "A time request that cannot be read, or that nobody listens for.";
     SettingsStore = "settings_store", Detail, "The settings wanted of a device could not be read from the store, so they were not sent; `settings show` names the row.";
     DownlinkTooLarge = "downlink_too_large", Unpromised, "A message for the device was larger than the size it accepts.";

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rules::plan::{Plan, PlanFault};
 
+use super::broker;
 use super::fault::{Fault, Place, Problem};
 use super::schema::Section;
 use super::sink::{MqttTarget, SinkKind, Table};
@@ -46,6 +47,7 @@ pub(super) fn together(draft: &Draft, source: &mut Source) {
         socket_path(gateway, source);
     }
     sinks(draft, source);
+    broker::together(draft, source);
 }
 
 /// Check what needs the machine: folders, secrets, the plan.
@@ -61,6 +63,11 @@ pub(super) fn machine(draft: &Draft, source: &mut Source) {
             let made = same_engine(gateway, store.engine);
             note(&Store::SECTION, 0, "engine", made);
         }
+    }
+    for (index, broker) in draft.brokers() {
+        let at = &broker::Table::SECTION;
+        note(at, index, "password_file", broker.password().map(drop));
+        note(at, index, "ca", broker.tls().map(drop));
     }
     for (index, sink) in draft.sinks() {
         match &sink.kind {
@@ -308,12 +315,12 @@ fn may_write(folder: &Path) -> Result<(), String> {
     }
 }
 
-fn unusable(source: &mut Source, at: (&Section, usize, &'static str), why: String) {
+pub(super) fn unusable(source: &mut Source, at: (&Section, usize, &'static str), why: String) {
     let fault = source.fault(at.0, at.1, at.2, Problem::Unusable(why));
     source.note(fault);
 }
 
-fn warn(source: &mut Source, at: (&Section, usize, &'static str), why: String) {
+pub(super) fn warn(source: &mut Source, at: (&Section, usize, &'static str), why: String) {
     let mut fault = source.fault(at.0, at.1, at.2, Problem::Unusable(why));
     fault.warning = true;
     source.note(fault);

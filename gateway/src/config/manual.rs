@@ -53,7 +53,8 @@ pub fn sample() -> String {
     for section in SECTIONS {
         text.push('\n');
         comment(&mut text, section.about);
-        let _ = writeln!(text, "{}", header(section));
+        let mark = if is_started(section) { "" } else { "# " };
+        let _ = writeln!(text, "{mark}{}", header(section));
         for key in section.keys {
             text.push('\n');
             comment(&mut text, key.sentence);
@@ -70,6 +71,11 @@ fn header(section: &Section) -> String {
     } else {
         format!("[{}]", section.table)
     }
+}
+
+/// Whether the section stands in the file as it is; a repeated one would be there with nothing in it.
+fn is_started(section: &Section) -> bool {
+    !section.repeated || STARTER.iter().any(|(table, ..)| *table == section.table)
 }
 
 fn assignment(section: &Section, key: &Key) -> String {
@@ -109,7 +115,7 @@ so an empty file is a configuration. `supercargo init DIR` writes one with every
 - Unknown keys are errors.
 - Secrets stand in files of their own, named by keys that end in `_file`.
 - Relative paths start at the folder of the configuration file.
-- `--set KEY=VALUE` overrides one key and goes through the same checks; it does not reach `[[sink]]`.
+- `--set KEY=VALUE` overrides one key and goes through the same checks; it does not reach `[[sink]]` and\n  `[[ingest.broker]]`.
 ";
 
 #[cfg(test)]

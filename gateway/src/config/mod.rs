@@ -4,6 +4,7 @@
 //! Secrets stand in files of their own. What needs the machine (folders, the plan file) is looked at
 //! by `check.rs`, what a value may be is in `value.rs`.
 
+mod broker;
 mod check;
 mod engine;
 mod fault;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+pub use broker::{Broker, Vouched};
 pub use check::{PLAN_MAX_BYTES, plan_text};
 pub use engine::StoreEngine;
 pub use fault::{Fault, Faults, Place, Problem};
@@ -224,6 +226,7 @@ const SECTIONS: &[&Section] = &[
     &Http::SECTION,
     &Control::SECTION,
     &Identity::SECTION,
+    &broker::Table::SECTION,
     &Store::SECTION,
     &Rules::SECTION,
     &Temperature::SECTION,
@@ -246,6 +249,8 @@ pub struct Config {
     pub control: Control,
     /// `[identity]`.
     pub identity: Identity,
+    /// Every `[[ingest.broker]]`.
+    pub brokers: Vec<Broker>,
     /// `[store]`.
     pub store: Store,
     /// `[rules]`.
@@ -329,6 +334,7 @@ struct Draft {
     http: Option<Http>,
     control: Option<Control>,
     identity: Option<Identity>,
+    brokers: Vec<Option<Broker>>,
     store: Option<Store>,
     rules: Option<Rules>,
     temperature: Option<Temperature>,
@@ -346,6 +352,7 @@ impl Draft {
             http: Http::read(source, 0),
             control: Control::read(source, 0),
             identity: Identity::read(source, 0),
+            brokers: broker::read_all(source),
             store: Store::read(source, 0),
             rules: Rules::read(source, 0),
             temperature: Temperature::read(source, 0),
@@ -362,12 +369,19 @@ impl Draft {
             http: self.http?,
             control: self.control?,
             identity: self.identity?,
+            brokers: self.brokers.into_iter().collect::<Option<_>>()?,
             store: self.store?,
             rules: self.rules?,
             temperature: self.temperature?,
             log: self.log?,
             sinks: self.sinks.into_iter().collect::<Option<_>>()?,
         })
+    }
+
+    /// The brokers that could be read, with their places in the file.
+    fn brokers(&self) -> impl Iterator<Item = (usize, &Broker)> {
+        let brokers = self.brokers.iter().enumerate();
+        brokers.filter_map(|(index, broker)| Some((index, broker.as_ref()?)))
     }
 
     /// The sinks that could be read, with their places in the file.

@@ -185,6 +185,55 @@ fn sinks_that_get_in_each_others_way_are_refused() {
 }
 
 #[test]
+fn a_shared_subscription_at_a_broker_is_refused_with_the_reason() {
+    let text = "[[ingest.broker]]\nname = \"yard\"\nhost = \"b\"\nprefix = \"$share/depot/\"\n";
+    let found = faults(text, &[]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let place =
+        "depot.toml:4:10: ingest.broker[1].prefix = \"$share/depot/\": is a shared subscription: ";
+    assert!(found[0].starts_with(place), "{found:#?}");
+    assert!(found[0].contains("order"), "{found:#?}");
+}
+
+#[test]
+fn every_fault_of_a_broker_is_named_at_once_and_a_misspelt_key_is_guessed() {
+    let text = "[[ingest.broker]]\nname = \"yard\"\nhots = \"b\"\nhost = \"b\"\n\
+                prefix = \"a/+\"\ninflight_max = 0\ndevices = \"al\"\n\
+                [[ingest.broker]]\nname = \"gate\"\nhost = \"b\"\npassword_file = \"p\"\n\
+                [[ingest.broker]]\nname = \"a\"\nhost = \"c\"\nclient_id = \"one\"\n\
+                [[ingest.broker]]\nname = \"a\"\nhost = \"c\"\nclient_id = \"one\"\n\
+                [[ingest.broker]]\nname = \"self\"\nhost = \"localhost\"\n";
+    let found = faults(text, &[]);
+    let expected = [
+        "3:1: ingest.broker[1].hots = \"b\": unknown key; did you mean host?",
+        "5:10: ingest.broker[1].prefix = \"a/+\": not allowed; allowed: a text of",
+        "6:16: ingest.broker[1].inflight_max = 0: not allowed; allowed: a whole number, 1 to 1024",
+        "7:11: ingest.broker[1].devices = \"al\": not allowed; allowed: one of \"unregistered\" \"all\"",
+        "11:17: ingest.broker[2].password_file = \"p\": needs username beside it",
+        "17:8: ingest.broker[4].name = \"a\": is the name of ingest.broker[3] too",
+        "19:13: ingest.broker[4].client_id = \"one\": is the client id of ingest.broker[3] at that broker too",
+        "22:8: ingest.broker[5].host = \"localhost\": is this gateway's own mqtt.listen",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.contains(expected), "{found}\n{expected}");
+    }
+}
+
+#[test]
+fn a_broker_has_a_client_id_of_its_own_and_the_port_of_what_it_speaks() {
+    let text = "[[ingest.broker]]\nname = \"yard\"\nhost = \"b\"\nca = \"ca.pem\"\n";
+    let config = Config::parse(Path::new("/depot/depot.toml"), text, &[]).unwrap();
+    let broker = &config.brokers[0];
+    let id = broker.client_id(&config.gateway.id);
+    assert_eq!(id, "supercargo-depot-1-ingest-yard");
+    assert_eq!((broker.port, broker.inflight_max), (8883, 100));
+    assert_eq!(broker.devices, Vouched::Unregistered);
+    let error = broker.tls().unwrap_err();
+    assert!(error.contains("/depot/ca.pem"), "{error}");
+}
+
+#[test]
 fn an_engine_that_did_not_make_the_store_is_refused_naming_the_one_that_did() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join(STORE_FOLDER);

@@ -277,6 +277,7 @@ impl Desk {
         rows.extend(shortfall::salvaged(&self.store)?);
         rows.extend(audit::status(&self.store)?);
         rows.extend(pressure::status(&self.store)?);
+        rows.extend(shortfall::lost_sessions(&self.store)?);
         rows.extend(settings::status(&self.store)?);
         for sink in &self.sinks {
             let queued = outbox::pending(&self.store, sink, 0, QUEUE_COUNT_MAX_ROWS)?.len();

@@ -1,5 +1,5 @@
 //! What is not there or not believed, as rows of `status`: numbers missing of devices, payloads refused,
-//! rows damaged, records doubted.
+//! rows damaged, records doubted, sessions lost.
 
 use protocol::units::UtcMs;
 
@@ -8,6 +8,7 @@ use super::row::Row;
 use super::sample::text;
 use crate::ingest::census::{Census, census};
 use crate::ingest::doubt;
+use crate::store::broker::{self, Memory};
 use crate::store::damage::unreadable;
 use crate::store::quarantine::{Fill, dropped};
 use crate::store::salvage::{self, Report};
@@ -82,6 +83,22 @@ pub(super) fn doubted(store: &Store) -> Result<Vec<Row>, StoreError> {
         row
     };
     Ok(worst.into_iter().map(row).collect())
+}
+
+/// Rows about brokers that had lost their sessions: how often, and when the newest loss was noticed.
+pub(super) fn lost_sessions(store: &Store) -> Result<Vec<Row>, StoreError> {
+    let of = |(name, memory): (String, Memory)| {
+        let loss = memory.last_loss?;
+        let mut row = fact("broker_session_losses", memory.losses);
+        row.put("broker", name);
+        row.put("last_seen_at", text(UtcMs::saturating(loss.seen_at_ms)));
+        row.put(
+            "last_noticed_at",
+            text(UtcMs::saturating(loss.noticed_at_ms)),
+        );
+        Some(row)
+    };
+    Ok(broker::all(store)?.into_iter().filter_map(of).collect())
 }
 
 /// Rows about salvages, oldest first: how many rows came back, and what is known to be missing.

@@ -182,7 +182,7 @@ impl Worker {
 }
 
 /// Exponential back-off with full jitter: `luck` spreads the gateways that lost the same receiver.
-fn pause(failures: u32, luck: u64) -> Duration {
+pub(crate) fn pause(failures: u32, luck: u64) -> Duration {
     let doubled = PAUSE_FIRST_MS.saturating_mul(1 << failures.saturating_sub(1).min(16));
     Duration::from_millis(luck % (doubled.min(PAUSE_MAX_MS) + 1))
 }

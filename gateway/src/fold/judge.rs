@@ -118,7 +118,7 @@ impl Fold {
 }
 
 /// What was told of a shipment.
-fn told(store: &Store, shipment: &str) -> Result<Told, StoreError> {
+pub(super) fn told(store: &Store, shipment: &str) -> Result<Told, StoreError> {
     let mut told = Told::new();
     view::each(store, shipment, |_, posted: Posted| {
         let revision = posted.revision;

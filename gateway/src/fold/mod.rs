@@ -17,6 +17,7 @@
 mod brought;
 mod clocks;
 mod judge;
+mod lost_session;
 mod mend;
 pub mod posted;
 mod refold;
@@ -229,8 +230,7 @@ impl Fold {
     }
 
     /// Say who has been silent too long at the present event time, and who is heard again, and whose
-    /// clock is implausible; restore
-    /// what damage took.
+    /// clock is implausible, and which brokers had lost their sessions; restore what damage took.
     ///
     /// # Errors
     /// When the store fails.
@@ -250,6 +250,7 @@ impl Fold {
             let revisions = self.missed(shipment, &clocks, now);
             self.post(&mut batch, &shipment.id, revisions)?;
         }
+        self.tell_lost_sessions(&mut batch)?;
         self.publish(batch)
     }
 

@@ -1,6 +1,9 @@
 //! Who is believed: a registered device by what it was registered with, always; a device that is not
 //! registered as far as the configuration lets strangers in.
 
+use protocol::key::DeviceId;
+
+use crate::config::Vouched;
 use crate::pki::certificate::ClientCertificate;
 use crate::pki::digest::Digest;
 use crate::store::identity::{self, Identity, Proof};
@@ -56,6 +59,30 @@ impl Authenticate for Guard {
 }
 
 impl Guard {
+    /// Why a broker is not believed about a device, if it is not. The broker vouches that somebody whom it
+    /// let publish said so, and a registered device has something better to prove itself by.
+    ///
+    /// # Errors
+    /// When the device's identity cannot be read.
+    pub(super) fn doubt_broker(
+        &self,
+        device: &DeviceId,
+        vouched: Vouched,
+    ) -> Result<Option<&'static str>, StoreError> {
+        let Some(known) = identity::value(&self.store, device)? else {
+            return Ok(None);
+        };
+        Ok(if known.revoked_at_ms.is_some() {
+            Some("the device was revoked")
+        } else if vouched == Vouched::Unregistered {
+            Some(
+                "the device is registered here, and the broker does not prove who sent this; see devices",
+            )
+        } else {
+            None
+        })
+    }
+
     fn stranger(&self, claim: &Claim<'_>) -> Result<(), Distrust> {
         match self.strangers {
             Strangers::Everyone => Ok(()),

@@ -8,8 +8,9 @@
 //!
 //! `session.rs` is pure: packets and released packet ids go in, publications and reply bytes come out.
 //! `connection.rs` drives one session over one stream; `endpoint.rs` owns the listener.
-//! What is outside comes in through [`Ports`](port::Ports).
+//! `bridge.rs` subscribes to brokers that others have. What is outside comes in through [`Ports`](port::Ports).
 
+pub mod bridge;
 pub mod downlink;
 pub mod endpoint;
 pub mod guard;

@@ -42,6 +42,14 @@ pub enum Failure {
         #[source]
         source: std::io::Error,
     },
+    /// What a broker is spoken to with cannot be read.
+    #[error("ingest.broker {broker}: {why}")]
+    Broker {
+        /// Name of the broker.
+        broker: String,
+        /// What is wrong with which file.
+        why: String,
+    },
     /// An address cannot be listened on.
     #[error("{service} cannot listen on {address}")]
     Listen {
@@ -86,9 +94,11 @@ impl Failure {
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         match self {
-            Self::PlanFile { .. } | Self::Plan { .. } | Self::Tls(_) | Self::SinkSecret { .. } => {
-                true
-            }
+            Self::PlanFile { .. }
+            | Self::Plan { .. }
+            | Self::Tls(_)
+            | Self::SinkSecret { .. }
+            | Self::Broker { .. } => true,
             Self::Listen { .. } | Self::System { .. } | Self::Store(_) | Self::Ended { .. } => {
                 false
             }

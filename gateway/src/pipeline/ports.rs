@@ -126,12 +126,17 @@ fn refuse_without_space(store: &Store) -> Result<(), StoreError> {
 
 /// Who is believed, as configured.
 pub(super) fn identity(config: &config::Identity, store: Store) -> Arc<dyn Authenticate> {
+    Arc::new(guard(config, store))
+}
+
+/// The registered devices, and which others may speak.
+pub(super) fn guard(config: &config::Identity, store: Store) -> Guard {
     let strangers = match config.mode {
         IdentityMode::Registered => Strangers::Nobody,
         IdentityMode::Loopback => Strangers::Local,
         IdentityMode::Open => Strangers::Everyone,
     };
-    Arc::new(Guard::new(store, strangers))
+    Guard::new(store, strangers)
 }
 
 /// Where the endpoint listens, as configured.

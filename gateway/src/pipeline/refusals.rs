@@ -12,6 +12,7 @@ use super::Failure;
 use crate::account::throttle::Throttle;
 use crate::account::{Account, Reason};
 use crate::clock::monotonic;
+use crate::mqtt::bridge::{OnRefused, Refused};
 use crate::mqtt::refusal::{OnRefusal, Refusal};
 use crate::store::device::turned_away::{self, Counts};
 use crate::store::{Batch, Store, StoreError};
@@ -117,7 +118,32 @@ pub(super) fn reported(account: Account, waiting: Waiting) -> OnRefusal {
     })
 }
 
-fn tell(throttle: &mut Throttle<Whose>, refusal: &Refusal, now: Instant) {
+/// Count every message of a broker that is refused by its reason, and tell it.
+pub(super) fn reported_of_broker(account: Account, broker: String) -> OnRefused {
+    let throttle = Mutex::new(Throttle::default());
+    Arc::new(move |refused: &Refused| {
+        account.count(refused.reason);
+        let device = refused.device.as_ref().map(DeviceId::as_str);
+        let whose = (device.unwrap_or(&broker).to_owned(), refused.reason);
+        // Counts of lines: a panic while they were held left them whole enough to go on.
+        let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = monotonic();
+        tell_withheld(&mut throttle, now);
+        if let Some(withheld) = throttle.ask(&whose, now) {
+            tracing::warn!(
+                reason = refused.reason.as_str(),
+                broker,
+                device,
+                topic = refused.topic,
+                withheld,
+                "message refused: {}",
+                refused.detail
+            );
+        }
+    })
+}
+
+fn tell_withheld(throttle: &mut Throttle<Whose>, now: Instant) {
     for (whose, withheld) in throttle.ended(now) {
         match whose {
             Some((who, reason)) => {
@@ -126,6 +152,10 @@ fn tell(throttle: &mut Throttle<Whose>, refusal: &Refusal, now: Instant) {
             None => tracing::warn!(withheld, "lines withheld about further senders"),
         }
     }
+}
+
+fn tell(throttle: &mut Throttle<Whose>, refusal: &Refusal, now: Instant) {
+    tell_withheld(throttle, now);
     if let Some(withheld) = throttle.ask(&whose(refusal), now) {
         tracing::warn!(
             reason = refusal.reason.as_str(),

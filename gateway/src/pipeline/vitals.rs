@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use tokio::sync::watch;
 
+use super::bridges::{self, Standings};
 use super::shortfall::Shortfall;
 use crate::account::Account;
 use crate::config::Config;
@@ -23,6 +25,8 @@ struct Parts {
     account: Account,
     endpoint: Handle,
     sinks: Vec<(String, Health)>,
+    brokers: Standings,
+    zone: Tz,
     ready_lag_max: Duration,
     /// How many trackers wait to be rebuilt from their history.
     refold: watch::Receiver<usize>,
@@ -35,7 +39,7 @@ impl Vital {
         store: &Store,
         account: &Account,
         endpoint: Handle,
-        sinks: Vec<(String, Health)>,
+        (sinks, brokers): (Vec<(String, Health)>, Standings),
         refold: watch::Receiver<usize>,
     ) -> Self {
         Self(Arc::new(Parts {
@@ -43,6 +47,8 @@ impl Vital {
             account: account.clone(),
             endpoint,
             sinks,
+            brokers,
+            zone: config.gateway.time_zone,
             ready_lag_max: config.http.ready_lag_max,
             refold,
             shortfall: Shortfall::default(),
@@ -93,6 +99,7 @@ impl Vital {
                 fact("sink_failing_with", Some(name), why.into());
             }
         }
+        rows.extend(bridges::rows(&self.0.brokers, self.0.zone));
         for sample in self
             .0
             .account
@@ -192,6 +199,7 @@ impl Vitals for Vital {
         metrics.extend(self.0.shortfall.metrics(&self.0.store));
         metrics.extend(self.counters());
         metrics.extend(self.sink_metrics());
+        metrics.extend(bridges::metrics(&self.0.brokers, &self.0.store));
         metrics
     }
 }

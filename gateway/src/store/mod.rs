@@ -32,7 +32,7 @@
 //! | `w\|` wanted settings | [`settings`] | people's commands |
 //! | `t\|` temporary ones | [`pressure`] | the look at the disk |
 //! | `a\|` audit | [`audit`], [`salvage`] | people's commands, salvage |
-//! | `c\|` `m\|` | [`table`] | sessions, cursors |
+//! | `c\|` `m\|` | [`table`] | sessions, cursors, [`broker`] |
 //!
 //! Every value carries a checksum of itself and its key. A row that fails it is set aside when it is
 //! read, and counted; see [`damage`].
@@ -41,14 +41,14 @@
 //!
 //! A failed write, flush or sync is never tried again: the kernel may have dropped the dirty pages and
 //! call the next sync a success. The store remembers the first failure and refuses every later write
-//! and barrier with [`StoreError::Failed`]; the pipeline exits with code 3 and the next start recovers
-//! from what is on disk. A call to the engine that does not return ends the process the same way; see
-//! [`Patience`].
+//! and barrier with [`StoreError::Failed`]; the pipeline exits with code 3 and the next start recovers.
+//! A call to the engine that does not return ends the process the same way; see [`Patience`].
 
 pub mod audit;
 mod backup;
 mod behind;
 pub mod book;
+pub mod broker;
 pub mod checkpoint;
 pub mod content;
 pub mod damage;
