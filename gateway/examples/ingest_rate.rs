@@ -2,10 +2,13 @@
 //! `cargo run --release -p gateway --example ingest_rate -- FOLDER [GROUPS]`.
 //!
 //! Groups of 256 records (4 batches of 64, from 4 devices) go through admission, one batch and one
-//! barrier each, on one thread; then the same with a fold that moves every record into the history.
+//! barrier each, on one thread; then the same with a fold that moves every record into the history: a row
+//! for each, runs as the gateway writes them, and block files outside the store, which it does not have.
 //! FOLDER must be on the disk to be measured, and must not exist. Bytes written are those that this process
 //! handed to the kernel (Linux only).
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -14,11 +17,11 @@ use gateway::clock::{monotonic, wall_utc};
 use gateway::config::StoreEngine;
 use gateway::ingest::admit::Admission;
 use gateway::receipt::Commit;
-use gateway::store::history::{self, Known};
-use gateway::store::journal::{self, Entry};
+use gateway::store::history::{self, Kept, Known};
+use gateway::store::journal::{self, Chunk, Entry};
 use gateway::store::{Batch, Store};
 use protocol::batch::{BatchEncoder, BatchHeader};
-use protocol::key::{Boot, Epoch, RecordKey, Seq};
+use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 use protocol::reading::{Battery, FixQuality, Measured, Missing, Position, Reading};
 use protocol::record::{Numbered, Record};
 use protocol::topic::{Channel, Topic};
@@ -32,6 +35,31 @@ const GROUPS: u32 = 2_000;
 const DEVICES: u32 = 4;
 const RECORDS_PER_BATCH: u32 = 64;
 
+/// Commits of one block file: 16,384 records, some 700 KB.
+const BLOCK_COMMITS: u64 = 64;
+
+/// Where records go from the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    Journal,
+    Rows,
+    Runs,
+    Blocks,
+}
+
+impl Keeping {
+    const ALL: [Self; 4] = [Self::Journal, Self::Rows, Self::Runs, Self::Blocks];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Journal => "journal only",
+            Self::Rows => "a row per record",
+            Self::Runs => "runs",
+            Self::Blocks => "block files",
+        }
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let folder = std::env::args()
         .nth(1)
@@ -40,13 +68,14 @@ fn main() -> anyhow::Result<()> {
     let groups = groups.map_or(Ok(GROUPS), |groups| groups.parse())?;
     for engine in StoreEngine::ALL {
         let folder = Path::new(&folder).join(engine.as_str());
-        measure(engine, &folder.join("journal"), groups, false)?;
-        measure(engine, &folder.join("history"), groups, true)?;
+        for keeping in Keeping::ALL {
+            measure(engine, &folder.join(keeping.as_str()), groups, keeping)?;
+        }
     }
     Ok(())
 }
 
-fn measure(engine: StoreEngine, folder: &Path, count: u32, with_fold: bool) -> anyhow::Result<()> {
+fn measure(engine: StoreEngine, folder: &Path, count: u32, keeping: Keeping) -> anyhow::Result<()> {
     anyhow::ensure!(!folder.exists(), "{} exists already", folder.display());
     let written_before = written_bytes()?;
     let store = Store::open_on(engine, folder)?;
@@ -68,8 +97,9 @@ fn measure(engine: StoreEngine, folder: &Path, count: u32, with_fold: bool) -> a
         store.apply(sealed.batch)?;
         admission.settle(commit);
         store.barrier()?;
-        if with_fold {
-            fold(&store, commit)?;
+        fold(&store, commit, keeping)?;
+        if keeping == Keeping::Blocks && commit.0.is_multiple_of(BLOCK_COMMITS) {
+            block(&store, folder, commit)?;
         }
     }
     store.barrier()?;
@@ -85,11 +115,7 @@ fn measure(engine: StoreEngine, folder: &Path, count: u32, with_fold: bool) -> a
         "{}, {}: {:.0} records/s, {:.0} barriers/s; for each of {:.0} payload bytes per record \
          {written:.1} bytes written, {on_disk:.1} on disk, {live:.1} live",
         engine.as_str(),
-        if with_fold {
-            "journal and history"
-        } else {
-            "journal only"
-        },
+        keeping.as_str(),
         records / seconds,
         f64::from(count) / seconds,
         payload / records,
@@ -104,26 +130,86 @@ fn written_bytes() -> anyhow::Result<u64> {
     Ok(line.unwrap_or_default().parse()?)
 }
 
-fn fold(store: &Store, commit: Commit) -> anyhow::Result<()> {
+fn fold(store: &Store, commit: Commit, keeping: Keeping) -> anyhow::Result<()> {
+    if matches!(keeping, Keeping::Journal | Keeping::Blocks) {
+        return Ok(());
+    }
     let mut batch = Batch::default();
     journal::each(store, commit, |chunk| {
-        for entry in &chunk.entries {
-            let Entry::Records(records) = entry else {
+        for (device, taken) in taken(&chunk) {
+            if keeping == Keeping::Runs {
+                for run in history::runs(&taken) {
+                    history::keep(store, &mut batch, &device, run)?;
+                }
                 continue;
-            };
-            for stored in &records.records {
-                let key = RecordKey::new(records.epoch.0, records.boot.0, stored.seq.0);
-                let known = Known {
-                    received_at: records.received_at,
-                    qos: records.qos,
-                    content: stored.content.clone(),
-                };
-                history::put(&mut batch, &records.device, key, &known);
+            }
+            for (key, kept) in &taken {
+                if let Kept::Known(known) = kept {
+                    history::put(&mut batch, &device, *key, known);
+                }
             }
         }
         journal::fold_taken(&mut batch, &chunk)?;
         Ok(ControlFlow::Continue(()))
     })?;
+    Ok(store.apply(batch)?)
+}
+
+/// What a commit brought of each device, in key order.
+fn taken(chunk: &Chunk) -> BTreeMap<DeviceId, Vec<(RecordKey, Kept)>> {
+    let mut devices: BTreeMap<DeviceId, Vec<(RecordKey, Kept)>> = BTreeMap::new();
+    for entry in &chunk.entries {
+        let Entry::Records(records) = entry else {
+            continue;
+        };
+        let kept = records.records.iter().map(|stored| {
+            let key = RecordKey::new(records.epoch.0, records.boot.0, stored.seq.0);
+            let known = Known {
+                received_at: records.received_at,
+                qos: records.qos,
+                content: stored.content.clone(),
+            };
+            (key, Kept::Known(known))
+        });
+        let device = devices.entry(records.device.clone()).or_default();
+        device.extend(kept);
+    }
+    devices
+}
+
+/// All that waits in the journal as one block file: written, synced, named, its name synced, and only then
+/// removed from the journal.
+fn block(store: &Store, folder: &Path, newest: Commit) -> anyhow::Result<()> {
+    let mut devices: BTreeMap<DeviceId, Vec<(RecordKey, Kept)>> = BTreeMap::new();
+    let mut batch = Batch::default();
+    journal::each(store, Commit(0), |chunk| {
+        for (device, taken) in taken(&chunk) {
+            devices.entry(device).or_default().extend(taken);
+        }
+        journal::fold_taken(&mut batch, &chunk)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut bytes = Vec::new();
+    for (device, taken) in devices {
+        bytes.extend_from_slice(device.as_str().as_bytes());
+        for (key, kept) in taken {
+            let Kept::Known(known) = kept else { continue };
+            let content = known.content.bytes();
+            bytes.extend_from_slice(&key.seq.0.to_be_bytes());
+            bytes.extend_from_slice(&u16::try_from(content.len())?.to_be_bytes());
+            bytes.extend_from_slice(content);
+        }
+    }
+    let checksum = crc32fast::hash(&bytes).to_le_bytes();
+    bytes.extend_from_slice(&checksum);
+    let blocks = folder.join("block-files");
+    fs::create_dir_all(&blocks)?;
+    let unnamed = blocks.join("unfinished");
+    let mut file = fs::File::create(&unnamed)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&unnamed, blocks.join(format!("{:016x}", newest.0)))?;
+    fs::File::open(&blocks)?.sync_all()?;
     Ok(store.apply(batch)?)
 }
 

@@ -1,6 +1,8 @@
 //! End to end: what the tests of this crate share. Real processes, a ledger of promises, load.
 
+pub mod backlog;
 pub mod cable;
+pub mod cost;
 pub mod depot;
 pub mod device;
 pub mod effort;

@@ -10,24 +10,23 @@ use protocol::key::{DeviceId, RecordKey};
 use rules::Tracker;
 use rules::watch::clock::{ClockState, ClockWatch, Sighting};
 
-use super::brought::record;
-use crate::store::journal::{Chunk, Entry};
+use super::brought::{Brought, record};
 
 /// The watches, by tracker.
 #[derive(Debug, Default)]
 pub(super) struct Clocks(BTreeMap<DeviceId, ClockWatch>);
 
 impl Clocks {
-    /// Look at the newest record of `device`, if `chunk` brought it. `tracker` has taken the chunk.
+    /// Look at the newest record of `device`, if the round brought it. `tracker` has taken the round.
     pub(super) fn look(
         &mut self,
         device: &DeviceId,
         tracker: &Tracker,
-        chunk: &Chunk,
+        brought: &Brought,
         tolerance: Duration,
     ) {
         let newest = tracker.newest();
-        if let Some(seen) = newest.and_then(|key| sighting(device, tracker, chunk, key)) {
+        if let Some(seen) = newest.and_then(|key| sighting(device, tracker, brought, key)) {
             let watch = self.0.entry(device.clone()).or_default();
             watch.observe(&seen, tolerance);
         }
@@ -42,31 +41,20 @@ impl Clocks {
     }
 }
 
-/// The record `key` of `device` as `chunk` brought it; `None` when it did not.
+/// The record `key` of `device` as the round brought it; `None` when it did not.
 fn sighting(
     device: &DeviceId,
     tracker: &Tracker,
-    chunk: &Chunk,
+    brought: &Brought,
     key: RecordKey,
 ) -> Option<Sighting> {
-    for entry in &chunk.entries {
-        let Entry::Records(arrived) = entry else {
-            continue;
-        };
-        if (&arrived.device, arrived.epoch, arrived.boot) != (device, key.epoch, key.boot) {
-            continue;
-        }
-        let found = arrived.records.iter().find(|stored| stored.seq == key.seq);
-        if let Some(stored) = found {
-            let record = record(device, key, &stored.content)?;
-            let stamp = tracker.timeline().stamp(key, record.uptime());
-            return Some(Sighting {
-                key,
-                received_at: arrived.received_at,
-                at: stamp.map(|stamp| stamp.dated.at),
-                refused: tracker.timeline().is_newest_refused(key),
-            });
-        }
-    }
-    None
+    let known = brought.record(key)?;
+    let record = record(device, key, &known.content)?;
+    let stamp = tracker.timeline().stamp(key, record.uptime());
+    Some(Sighting {
+        key,
+        received_at: known.received_at,
+        at: stamp.map(|stamp| stamp.dated.at),
+        refused: tracker.timeline().is_newest_refused(key),
+    })
 }

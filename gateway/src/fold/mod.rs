@@ -1,12 +1,12 @@
 //! Journal to view: the rules applied in key order.
 //!
-//! The fold takes commits from the journal in order. It writes their records into the history (again
+//! The fold takes commits from the journal in order, and when many wait several at once. It writes their records into the history (again
 //! after a crash, with the same result), brings the trackers concerned up to date, asks the rules for
 //! the verdict of the shipments concerned, and then changes view, outbox and cursor in one batch. What
 //! it keeps in memory is a cache of the history, and so are the checkpoints it leaves in the store; so
 //! after any crash the view is again the verdict of what is stored.
 //!
-//! At start nothing is rebuilt. Each step of [`Fold::advance`] takes a commit, and rebuilds one tracker
+//! At start nothing is rebuilt. Each step of [`Fold::advance`] takes a round of commits, and rebuilds one tracker
 //! from its newest checkpoint, or from its first record when there is none that can be used. A shipment
 //! is judged when all its trackers have been rebuilt, never before: half of what it shows would take back
 //! what was said.
@@ -30,17 +30,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use protocol::key::{DeviceId, RecordKey};
+use protocol::key::DeviceId;
 use rules::Context;
 use rules::event::{Revision, Severity};
 use rules::notify::Told;
 use tokio::sync::watch;
 
+use self::brought::Brought;
 use self::clocks::Clocks;
 use self::trackers::{Stale, Taken, Trackers};
 use crate::clock::{Clock, monotonic};
-use crate::store::history::{self, Known};
-use crate::store::journal::{self, Chunk, Entry, Records, Stored};
+use crate::store::history;
+use crate::store::journal::{self, Chunk};
 use crate::store::outbox::{Pointer, Tails};
 use crate::store::table::{self, Table};
 use crate::store::{Batch, Commit, Store, StoreError};
@@ -49,7 +50,11 @@ use crate::store::{Batch, Commit, Store, StoreError};
 const SEQUENCE_ROW: &str = "sequence";
 
 /// Most history rows of one batch, which holds the store's lock: half a millisecond.
-const HISTORY_BATCH_ROWS: usize = 128;
+const HISTORY_BATCH_ROWS: usize = 64;
+
+/// Commits that wait are taken together until they have so many records: a twentieth of a second, so that
+/// the view stays far less than two seconds behind, and what a round costs is a small share.
+const ROUND_RECORDS: usize = 8_192;
 
 /// While commits wait, they get so many times the time that rebuilding trackers takes: a long history
 /// must not make the journal wait for it.
@@ -153,8 +158,8 @@ impl Fold {
         Ok(records)
     }
 
-    /// Take the oldest commit of the journal, and rebuild one tracker if its turn has come. Returns how many records were
-    /// taken; `None` when there was nothing to do, or no space to write.
+    /// Take the oldest commits of the journal, and rebuild one tracker if its turn has come. Returns how many
+    /// records were taken; `None` when there was nothing to do, or no space to write.
     ///
     /// # Errors
     /// When the store fails or holds damaged rows.
@@ -189,10 +194,11 @@ impl Fold {
     fn take_oldest(&mut self) -> Result<Option<u64>, StoreError> {
         // Before looking: what is committed meanwhile is for the next look.
         let newest = self.store.newest_commit();
-        match journal::oldest(&self.store)? {
-            Some(chunk) => self.take(&chunk).map(Some),
-            None => self.pass(newest).map(|()| None),
+        let waiting = journal::oldest(&self.store, ROUND_RECORDS)?;
+        if waiting.is_empty() {
+            return self.pass(newest).map(|()| None);
         }
+        self.take(waiting).map(Some)
     }
 
     /// Rebuild one tracker, or do what waits until there is none left. Whether there was anything to do.
@@ -254,9 +260,10 @@ impl Fold {
         self.publish(batch)
     }
 
-    fn take(&mut self, chunk: &Chunk) -> Result<u64, StoreError> {
+    /// Take commits that follow each other.
+    fn take(&mut self, mut chunks: Vec<Chunk>) -> Result<u64, StoreError> {
         let context = Arc::clone(&self.context);
-        let devices = brought::by_device(chunk);
+        let devices = brought::by_device(&mut chunks);
         let (mut concerned, mut stale) = (Concerned::default(), Vec::new());
         let mut untrue = Batch::default();
         for (device, brought) in &devices {
@@ -266,22 +273,24 @@ impl Fold {
                 Taken::Folded => concerned.add(&context, device, None),
                 Taken::Stale(why) => {
                     concerned.add(&context, device, Some(why));
-                    stale.push((*device, why));
+                    stale.push((device.clone(), why));
                 }
             }
         }
-        let records = self.keep(chunk, untrue)?;
-        for (device, why) in stale {
-            self.trackers.refold(&self.store, &context, device, why)?;
+        let records = self.keep(&devices, untrue)?;
+        for (device, why) in &stale {
+            self.trackers.refold(&self.store, &context, device, *why)?;
         }
         let tolerance = context.options().clock_tolerance;
-        for device in devices.keys() {
+        for (device, brought) in &devices {
             if let Some(tracker) = self.trackers.tracker(device) {
-                self.clocks.look(device, tracker, chunk, tolerance);
+                self.clocks.look(device, tracker, brought, tolerance);
             }
         }
         let mut batch = Batch::default();
-        journal::fold_taken(&mut batch, chunk)?;
+        for chunk in &chunks {
+            journal::fold_taken(&mut batch, chunk)?;
+        }
         self.commit(batch, &concerned)?;
         for device in devices.keys() {
             self.trackers.keep_up(&self.store, device)?;
@@ -289,46 +298,25 @@ impl Fold {
         Ok(records)
     }
 
-    /// Write the chunk's records into the history, behind what `batch` holds already. Doing so twice
-    /// changes nothing.
-    fn keep(&self, chunk: &Chunk, mut batch: Batch) -> Result<u64, StoreError> {
+    /// Write what a round brought into the history, behind what `batch` holds already. Doing so twice
+    /// changes nothing. Returns how many records it brought.
+    fn keep(
+        &self,
+        devices: &BTreeMap<DeviceId, Brought>,
+        mut batch: Batch,
+    ) -> Result<u64, StoreError> {
         let mut count = 0;
-        for entry in &chunk.entries {
-            match entry {
-                Entry::Contested { device, key } => history::contest(&mut batch, device, *key),
-                Entry::Records(arrived) => {
-                    for stored in &arrived.records {
-                        self.keep_one(&mut batch, arrived, stored)?;
-                        count += 1;
-                    }
+        for (device, brought) in devices {
+            count += brought.records().count() as u64;
+            for run in history::runs(&brought.kept) {
+                if batch.len() >= HISTORY_BATCH_ROWS {
+                    self.store.apply(std::mem::take(&mut batch))?;
                 }
+                history::keep(&self.store, &mut batch, device, run)?;
             }
         }
         self.store.apply(batch)?;
         Ok(count)
-    }
-
-    fn keep_one(
-        &self,
-        batch: &mut Batch,
-        arrived: &Records,
-        stored: &Stored,
-    ) -> Result<(), StoreError> {
-        let known = Known {
-            received_at: arrived.received_at,
-            qos: arrived.qos,
-            content: stored.content.clone(),
-        };
-        let key = RecordKey {
-            epoch: arrived.epoch,
-            boot: arrived.boot,
-            seq: stored.seq,
-        };
-        history::put(batch, &arrived.device, key, &known);
-        if batch.len() < HISTORY_BATCH_ROWS {
-            return Ok(());
-        }
-        self.store.apply(std::mem::take(batch))
     }
 }
 

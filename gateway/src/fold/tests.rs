@@ -20,6 +20,7 @@ use super::posted::Posted;
 use super::*;
 use crate::store::content::Content;
 use crate::store::damage::unreadable;
+use crate::store::journal::{Entry, Records, Stored};
 use crate::store::memory::Memory;
 use crate::store::{damage, view};
 

@@ -40,7 +40,7 @@ struct Live {
     judged: usize,
 }
 
-/// What became of what a chunk brought of a device.
+/// What became of what a round brought of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     /// No shipment names it, or it waits to be rebuilt from its history.
@@ -94,15 +94,15 @@ impl Trackers {
         Ok(Some(device))
     }
 
-    /// Take what a chunk brings of `device`, which the history does not hold yet unless the chunk was
-    /// being folded when the gateway ended. `batch` removes what becomes untrue, and must be applied
-    /// before the chunk is written into the history, or with it.
+    /// Take what a round brings of `device`, which the history does not hold yet unless it was being folded
+    /// when the gateway ended. `batch` removes what becomes untrue, and must be applied before the
+    /// round is written into the history, or with it.
     pub(super) fn take(
         &mut self,
         store: &Store,
         context: &Context,
         device: &DeviceId,
-        brought: &Brought<'_>,
+        brought: &Brought,
         batch: &mut Batch,
     ) -> Result<Taken, StoreError> {
         if !self.wake(store, context, device, batch)? {
@@ -111,15 +111,16 @@ impl Trackers {
         let Some(live) = self.live.get_mut(device) else {
             return Ok(Taken::Left);
         };
-        for key in &brought.contested {
-            if history::value(store, device, *key)? != Some(Kept::Contested) {
+        for key in brought.contested() {
+            if history::value(store, device, key)? != Some(Kept::Contested) {
                 live.trail.clear(batch)?;
                 return Ok(Taken::Stale(Stale::Contested));
             }
         }
         let mut taken = Taken::Folded;
-        for (key, content) in &brought.records {
-            let dirty = live.offer(store, context, (device, *key, content), taken)?;
+        for (key, known) in brought.records() {
+            let named = (device, key, &known.content);
+            let dirty = live.offer(store, context, named, taken)?;
             if let Some(dirty) = dirty {
                 live.trail.spoil(&dirty, live.tracker.timeline(), batch)?;
                 let late = dirty.is_late() || taken == Taken::Stale(Stale::Late);

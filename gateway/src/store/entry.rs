@@ -39,6 +39,14 @@ impl Entry {
         }
     }
 
+    /// How many numbers it speaks of.
+    pub(super) const fn len(&self) -> usize {
+        match self {
+            Self::Records(records) => records.records.len(),
+            Self::Contested { .. } => 1,
+        }
+    }
+
     /// The numbers that it speaks of.
     pub(super) fn numbers(&self) -> Vec<Seq> {
         match self {

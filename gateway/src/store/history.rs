@@ -3,7 +3,11 @@
 //! ```text
 //! value:  0                              the key is contested: the record is unknown
 //!         1  received_at i64 BE  qos u8  content
+//!         2  several records: see `run`; the row's key is that of the first
 //! ```
+//! Rows may overlap: what comes late stands in a row of its own between the numbers of another. Readers
+//! merge them, and give each key once, in order; a key that one row calls contested is contested. A row
+//! changes only in its place and never loses a key, so that a reader beside the fold misses nothing.
 
 use std::ops::ControlFlow;
 
@@ -12,10 +16,15 @@ use protocol::units::UtcMs;
 
 use super::content::Content;
 use super::key::{Key, Kind, split_in_epoch, split_record};
+use super::run::{self, Entries, RUN, WINDOW_NUMBERS, merge, window};
 use super::{Batch, Order, Span, Store, StoreError, row_error, successor};
 
 const CONTESTED: u8 = 0;
 const KNOWN: u8 = 1;
+
+/// A row is written again with what comes next as long as it has at most so many records then: a tracker
+/// that sends one at a time has few rows, and each record is written some four times.
+const GROWN_RECORDS: usize = 8;
 
 /// What is kept under a record's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +46,7 @@ pub struct Known {
     pub content: Content,
 }
 
-/// Writes a record.
+/// Writes a record in a row of its own. For keys under which no row stands; [`keep`] is for any.
 pub fn put(batch: &mut Batch, device: &DeviceId, key: RecordKey, known: &Known) {
     let content = known.content.bytes();
     let mut value = Vec::with_capacity(10 + content.len());
@@ -48,9 +57,120 @@ pub fn put(batch: &mut Batch, device: &DeviceId, key: RecordKey, known: &Known) 
     batch.put(Key::record(device, key), value);
 }
 
-/// Puts the tombstone of a contested key in the record's place.
+/// Puts the tombstone of a contested key in a row of its own. For keys under which no run stands; [`keep`] is
+/// for any.
 pub fn contest(batch: &mut Batch, device: &DeviceId, key: RecordKey) {
     batch.put(Key::record(device, key), vec![CONTESTED]);
+}
+
+/// Cuts what was taken of a device, in key order, into what may share a row.
+pub fn runs(taken: &[(RecordKey, Kept)]) -> impl Iterator<Item = &[(RecordKey, Kept)]> {
+    taken.chunk_by(|(one, _), (other, _)| window(*one) == window(*other))
+}
+
+/// Writes one of the [`runs`] of a device, beside what is there already. Doing so twice changes nothing.
+/// `batch` must hold no other row of its window.
+///
+/// # Errors
+/// When what is there cannot be read.
+pub fn keep(
+    store: &Store,
+    batch: &mut Batch,
+    device: &DeviceId,
+    run: &[(RecordKey, Kept)],
+) -> Result<(), StoreError> {
+    let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else {
+        return Ok(());
+    };
+    if run.iter().any(|(_, kept)| *kept == Kept::Contested) {
+        return keep_contested(store, batch, device, (*last, run));
+    }
+    let before = rows_to(store, device, *first, (Order::Descending, 1))?.pop();
+    let grown =
+        |at: RecordKey, row: &Entries| at == *first || row.len() + run.len() <= GROWN_RECORDS;
+    match before {
+        Some((at, mut row)) if grown(at, &row) => {
+            for (key, kept) in run {
+                merge(&mut row, *key, kept.clone());
+            }
+            write(batch, device, at, row.iter());
+        }
+        _ => write(
+            batch,
+            device,
+            *first,
+            run.iter().map(|(key, kept)| (key, kept)),
+        ),
+    }
+    Ok(())
+}
+
+/// The same for a run with contested keys, which must be so in every row that holds them.
+fn keep_contested(
+    store: &Store,
+    batch: &mut Batch,
+    device: &DeviceId,
+    (last, run): (RecordKey, &[(RecordKey, Kept)]),
+) -> Result<(), StoreError> {
+    let mut rows = rows_to(store, device, last, (Order::Ascending, WINDOW_ROWS))?;
+    let mut new = Entries::new();
+    for (key, kept) in run {
+        let mut held = false;
+        for (_, row) in rows.iter_mut().filter(|(_, row)| row.contains_key(key)) {
+            held = true;
+            merge(row, *key, kept.clone());
+        }
+        if !held {
+            new.insert(*key, kept.clone());
+        }
+    }
+    let first = new.keys().next().copied();
+    rows.extend(first.map(|first| (first, new)));
+    for (at, row) in &rows {
+        write(batch, device, *at, row.iter());
+    }
+    Ok(())
+}
+
+/// Writes a row of entries in key order.
+fn write<'k>(
+    batch: &mut Batch,
+    device: &DeviceId,
+    at: RecordKey,
+    entries: impl ExactSizeIterator<Item = (&'k RecordKey, &'k Kept)>,
+) {
+    let mut entries = entries.map(|(key, kept)| (*key, kept)).peekable();
+    match (entries.len(), entries.peek()) {
+        (1, Some((_, Kept::Known(known)))) => put(batch, device, at, known),
+        (1, Some((_, Kept::Contested))) => contest(batch, device, at),
+        _ => batch.put(Key::record(device, at), run::encode(entries)),
+    }
+}
+
+/// Most rows of a window: one for each number.
+const WINDOW_ROWS: usize = WINDOW_NUMBERS as usize;
+
+/// The rows of the window of `last` that begin no later than there, with their keys.
+fn rows_to(
+    store: &Store,
+    device: &DeviceId,
+    last: RecordKey,
+    (order, limit_rows): (Order, usize),
+) -> Result<Vec<(RecordKey, Entries)>, StoreError> {
+    let span = Span {
+        from: Key::record(device, window(last)).into_bytes(),
+        until: Some(successor(Key::record(device, last).bytes())),
+        order,
+        limit_rows,
+    };
+    let prefix = Key::device(Kind::History, device);
+    let row = |(key, value): (Vec<u8>, Vec<u8>)| {
+        let at = key.strip_prefix(prefix.bytes()).and_then(split_record);
+        let at = at.ok_or_else(|| misnamed(device))?;
+        let entries = decode(device, at, &value)?;
+        Ok((at, entries.into_iter().collect()))
+    };
+    store.scan(&span)?.into_iter().map(row).collect()
 }
 
 /// What is kept under a key; `None` when nothing was folded under it.
@@ -58,8 +178,15 @@ pub fn contest(batch: &mut Batch, device: &DeviceId, key: RecordKey) {
 /// # Errors
 /// When it cannot be read or is damaged.
 pub fn value(store: &Store, device: &DeviceId, key: RecordKey) -> Result<Option<Kept>, StoreError> {
-    let value = store.value(&Key::record(device, key))?;
-    value.map(|value| decode(device, key, &value)).transpose()
+    let mut found = None;
+    for (_, mut row) in rows_to(store, device, key, (Order::Ascending, WINDOW_ROWS))? {
+        match row.remove(&key) {
+            Some(Kept::Contested) => return Ok(Some(Kept::Contested)),
+            Some(known) => found = Some(known),
+            None => {}
+        }
+    }
+    Ok(found)
 }
 
 /// Visits what is kept of a device in key order, from `from` on, until `visit` breaks.
@@ -73,11 +200,13 @@ pub fn each(
     mut visit: impl FnMut(RecordKey, Kept) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
     let prefix = Key::device(Kind::History, device);
-    let first = from.map(|key| Key::record(device, key).into_bytes());
-    store.walk(&prefix, first, |rest, value| {
-        let key = split_record(rest)
-            .ok_or_else(|| row_error("record", device, "key is not 16 bytes long"))?;
-        visit(key, decode(device, key, &value)?)
+    let first = from.map(|key| Key::record(device, window(key)).into_bytes());
+    let named = |rest: &[u8]| split_record(rest);
+    sweep(store, device, (&prefix, first), named, |key, kept| {
+        if from.is_some_and(|from| key < from) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        visit(key, kept)
     })
 }
 
@@ -94,12 +223,56 @@ pub fn each_of_epoch(
     mut visit: impl FnMut(RecordKey, Kept) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
     let prefix = Key::device(Kind::History, device).u64(epoch.0);
-    let first = behind.map(|key| successor(Key::record(device, key).bytes()));
-    store.walk(&prefix, first, |rest, value| {
-        let key = split_in_epoch(epoch, rest)
-            .ok_or_else(|| row_error("record", device, "key is not 16 bytes long"))?;
-        visit(key, decode(device, key, &value)?)
+    let first = behind.map(|key| Key::record(device, window(key)).into_bytes());
+    let named = |rest: &[u8]| split_in_epoch(epoch, rest);
+    sweep(store, device, (&prefix, first), named, |key, kept| {
+        if behind.is_some_and(|behind| key <= behind) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        visit(key, kept)
     })
+}
+
+/// Visits what the rows under `prefix` hold, from `first` on, each key once and in order. `named` reads the
+/// end of a row's key.
+fn sweep(
+    store: &Store,
+    device: &DeviceId,
+    (prefix, first): (&Key, Option<Vec<u8>>),
+    named: impl Fn(&[u8]) -> Option<RecordKey>,
+    mut visit: impl FnMut(RecordKey, Kept) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let mut held = Entries::new();
+    let mut told = |entries: Entries| -> Result<ControlFlow<()>, StoreError> {
+        for (key, kept) in entries {
+            if visit(key, kept)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    let mut stopped = false;
+    store.walk(prefix, first, |rest, value| {
+        let at = named(rest).ok_or_else(|| misnamed(device))?;
+        // No later row has anything before this one's key.
+        let open = held.split_off(&at);
+        if told(std::mem::replace(&mut held, open))?.is_break() {
+            stopped = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        for (key, kept) in decode(device, at, &value)? {
+            merge(&mut held, key, kept);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if stopped {
+        return Ok(());
+    }
+    told(held).map(drop)
+}
+
+fn misnamed(device: &DeviceId) -> StoreError {
+    row_error("record", device, "key is not 16 bytes long")
 }
 
 /// The epochs of which something is kept of a device, in order of their numbers: one read each.
@@ -117,7 +290,7 @@ pub fn epochs(store: &Store, device: &DeviceId) -> Result<Vec<Epoch>, StoreError
     let mut epochs = Vec::new();
     while let Some((row, _)) = store.scan(&span)?.first() {
         let key = row.strip_prefix(prefix.bytes()).and_then(split_record);
-        let key = key.ok_or_else(|| row_error("record", device, "key is not 16 bytes long"))?;
+        let key = key.ok_or_else(|| misnamed(device))?;
         epochs.push(key.epoch);
         let last = RecordKey {
             epoch: key.epoch,
@@ -140,7 +313,12 @@ pub fn each_device(
     super::device::each_device(store, Kind::History, &mut visit)
 }
 
-fn decode(device: &DeviceId, key: RecordKey, value: &[u8]) -> Result<Kept, StoreError> {
+/// What a row under the key `at` holds.
+fn decode(
+    device: &DeviceId,
+    at: RecordKey,
+    value: &[u8],
+) -> Result<Vec<(RecordKey, Kept)>, StoreError> {
     let known = |rest: &[u8]| {
         let (received_at, rest) = rest.split_first_chunk::<8>()?;
         let (qos, content) = rest.split_first()?;
@@ -150,137 +328,17 @@ fn decode(device: &DeviceId, key: RecordKey, value: &[u8]) -> Result<Kept, Store
             content: Content::from_stored(content.to_vec()),
         }))
     };
-    let kept = match value {
-        [CONTESTED] => Some(Kept::Contested),
-        [KNOWN, rest @ ..] => known(rest),
+    let entries = match value {
+        [CONTESTED] => Some(vec![(at, Kept::Contested)]),
+        [KNOWN, rest @ ..] => known(rest).map(|kept| vec![(at, kept)]),
+        [RUN, rest @ ..] => run::decode(at, rest),
         _ => None,
     };
-    kept.ok_or_else(|| {
-        let name = format!("{device} {key}");
-        row_error("record", name, "neither a record nor a tombstone")
+    entries.ok_or_else(|| {
+        let name = format!("{device} {at}");
+        row_error("record", name, "neither records nor a tombstone")
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::memory;
-
-    fn device(name: &str) -> DeviceId {
-        name.parse().unwrap()
-    }
-
-    fn known(byte: u8) -> Known {
-        Known {
-            received_at: UtcMs::saturating(-5),
-            qos: 1,
-            content: Content::from_stored(vec![byte; 3]),
-        }
-    }
-
-    #[test]
-    fn records_of_a_device_come_back_in_key_order_across_pages_and_from_a_key_on() {
-        let store = memory::store();
-        for seq in (0..1_000_u32).rev() {
-            let mut batch = Batch::default();
-            put(
-                &mut batch,
-                &device("t"),
-                RecordKey::new(1, 0, seq),
-                &known(1),
-            );
-            put(
-                &mut batch,
-                &device("t-2"),
-                RecordKey::new(1, 0, seq),
-                &known(2),
-            );
-            store.apply(batch).unwrap();
-        }
-        let mut keys = Vec::new();
-        each(
-            &store,
-            &device("t"),
-            Some(RecordKey::new(1, 0, 10)),
-            |key, kept| {
-                assert_eq!(kept, Kept::Known(known(1)));
-                keys.push(key.seq.0);
-                Ok(ControlFlow::Continue(()))
-            },
-        )
-        .unwrap();
-        assert_eq!(keys, (10..1_000).collect::<Vec<u32>>());
-    }
-
-    #[test]
-    fn a_contested_key_is_a_tombstone_in_its_place() {
-        let store = memory::store();
-        let key = RecordKey::new(u64::MAX, 1, 2);
-        let mut batch = Batch::default();
-        put(&mut batch, &device("t"), key, &known(1));
-        store.apply(batch).unwrap();
-        let mut batch = Batch::default();
-        contest(&mut batch, &device("t"), key);
-        store.apply(batch).unwrap();
-        assert_eq!(
-            value(&store, &device("t"), key).unwrap(),
-            Some(Kept::Contested)
-        );
-    }
-
-    #[test]
-    fn epochs_are_named_once_and_each_is_visited_alone_from_behind_a_key() {
-        let store = memory::store();
-        let mut batch = Batch::default();
-        for epoch in [0, 7, u64::MAX] {
-            for (boot, seq) in [(0, 0), (3, 1), (3, 2), (u32::MAX, u32::MAX)] {
-                let key = RecordKey::new(epoch, boot, seq);
-                put(&mut batch, &device("t"), key, &known(1));
-            }
-        }
-        put(
-            &mut batch,
-            &device("t-"),
-            RecordKey::new(8, 0, 0),
-            &known(1),
-        );
-        store.apply(batch).unwrap();
-        let all = [Epoch(0), Epoch(7), Epoch(u64::MAX)];
-        assert_eq!(epochs(&store, &device("t")).unwrap(), all);
-        assert_eq!(epochs(&store, &device("u")).unwrap(), []);
-        for epoch in all {
-            let mut keys = Vec::new();
-            let behind = Some(RecordKey::new(epoch.0, 3, 1));
-            each_of_epoch(&store, &device("t"), epoch, behind, |key, _| {
-                keys.push((key.epoch, key.boot.0, key.seq.0));
-                Ok(ControlFlow::Continue(()))
-            })
-            .unwrap();
-            assert_eq!(keys, [(epoch, 3, 2), (epoch, u32::MAX, u32::MAX)]);
-        }
-    }
-
-    #[test]
-    fn every_device_is_named_once() {
-        let store = memory::store();
-        let mut batch = Batch::default();
-        for name in ["b", "a", "a-1", "ab"] {
-            for seq in 0..3 {
-                put(
-                    &mut batch,
-                    &device(name),
-                    RecordKey::new(9, 9, seq),
-                    &known(0),
-                );
-            }
-        }
-        store.apply(batch).unwrap();
-        let mut names = Vec::new();
-        each_device(&store, |device| {
-            names.push(device.to_string());
-            Ok(ControlFlow::Continue(()))
-        })
-        .unwrap();
-        assert_eq!(names, ["a", "a-1", "ab", "b"]);
-    }
-}
+mod tests;

@@ -20,7 +20,7 @@ use super::entry::{self, infallible};
 pub use super::entry::{Entry, Records, Stored};
 use super::key::{Key, Kind};
 use super::table::{self, Table};
-use super::{Batch, Commit, Order, Span, Store, StoreError, VALUE_MAX_BYTES, row_error};
+use super::{Batch, Commit, PAGE_MAX_ROWS, Store, StoreError, VALUE_MAX_BYTES, row_error};
 use protocol::key::{DeviceId, RecordKey};
 
 const MAGIC: &[u8; 4] = b"SCJ1";
@@ -31,6 +31,10 @@ const HEAD_BYTES: usize = 9;
 /// Most a part may hold before the next one is begun, in bytes: one more record of the largest size
 /// and one more entry head still fit below the largest value.
 const PART_FULL_BYTES: usize = VALUE_MAX_BYTES - CONTENT_MAX_BYTES - 1024;
+
+/// Rows that are read at once for the fold, which wants some 30 commits of 250 records when many wait, and
+/// usually finds one.
+const OLDEST_PAGE_ROWS: usize = 16;
 
 /// A commit as read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,41 +79,23 @@ pub fn chunk(store: &Store, commit: Commit) -> Result<Option<Chunk>, StoreError>
     Ok(found)
 }
 
-/// The oldest commit that is not folded.
+/// The oldest commits that are not folded, until they have `records_max` records; one at least, if any waits.
 ///
 /// # Errors
-/// When it cannot be read or is damaged.
-pub fn oldest(store: &Store) -> Result<Option<Chunk>, StoreError> {
-    let prefix = Key::of(Kind::Journal);
-    let first = Span {
-        from: prefix.bytes().to_vec(),
-        until: prefix.after_all(),
-        order: Order::Ascending,
-        limit_rows: 1,
-    };
-    let rows = store.scan(&first)?;
-    let Some((key, _)) = rows.first() else {
-        return Ok(None);
-    };
-    let rest = key.strip_prefix(prefix.bytes()).unwrap_or_default();
-    let (commit, _) = split(rest)?;
-    let mut chunk = Chunk {
-        commit,
-        entries: Vec::new(),
-        parts: 0,
-    };
-    // A part that is damaged is not there: the others are.
-    store.walk(
-        &Key::of(Kind::Journal).u64(commit.0),
-        None,
-        |part, value| {
-            let (_, part) = split(&[&commit.0.to_be_bytes(), part].concat())?;
-            chunk.entries.extend(unseal(commit, &value, entry::read)?);
-            chunk.parts = part.saturating_add(1);
-            Ok(ControlFlow::Continue(()))
-        },
-    )?;
-    Ok(Some(chunk))
+/// When they cannot be read or are damaged.
+pub fn oldest(store: &Store, records_max: usize) -> Result<Vec<Chunk>, StoreError> {
+    let (mut chunks, mut records) = (Vec::new(), 0);
+    each_by(store, (Commit(0), OLDEST_PAGE_ROWS), |chunk| {
+        records += chunk.entries.iter().map(Entry::len).sum::<usize>();
+        chunks.push(chunk);
+        let enough = records >= records_max;
+        Ok(if enough {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
+    })?;
+    Ok(chunks)
 }
 
 /// Visits the commits from `from` on, in order, until `visit` breaks.
@@ -119,13 +105,21 @@ pub fn oldest(store: &Store) -> Result<Option<Chunk>, StoreError> {
 pub fn each(
     store: &Store,
     from: Commit,
+    visit: impl FnMut(Chunk) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    each_by(store, (from, PAGE_MAX_ROWS), visit)
+}
+
+fn each_by(
+    store: &Store,
+    (from, page_rows): (Commit, usize),
     mut visit: impl FnMut(Chunk) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
     let prefix = Key::of(Kind::Journal);
     let first = part_key(from, 0).into_bytes();
     let mut open: Option<Chunk> = None;
     let mut stopped = false;
-    store.walk(&prefix, Some(first), |rest, value| {
+    store.walk_by(&prefix, (Some(first), page_rows), |rest, value| {
         let (commit, part) = split(rest)?;
         if open.as_ref().is_some_and(|chunk| chunk.commit != commit)
             && let Some(chunk) = open.take()
@@ -364,7 +358,7 @@ mod tests {
         append_to(&store, 7, &entries);
         let chunk = chunk(&store, Commit(7)).unwrap().unwrap();
         assert!(chunk.parts > 1);
-        assert_eq!(oldest(&store).unwrap().as_ref(), Some(&chunk));
+        assert_eq!(oldest(&store, 1).unwrap().first(), Some(&chunk));
         let mut joined: Vec<Entry> = Vec::new();
         for entry in chunk.entries {
             match (joined.last_mut(), entry) {
@@ -386,8 +380,14 @@ mod tests {
             append_to(&store, commit, &[records("t", 300)]);
         }
         append_to(&store, 300, &[]);
-        let oldest = oldest(&store).unwrap().unwrap();
-        assert_eq!(Some(oldest), chunk(&store, Commit(1)).unwrap());
+        let numbers = |records_max| -> Vec<u64> {
+            let chunks = oldest(&store, records_max).unwrap();
+            chunks.iter().map(|chunk| chunk.commit.0).collect()
+        };
+        assert_eq!(numbers(0), [1]);
+        assert_eq!(numbers(300), [1]);
+        assert_eq!(numbers(301), [1, 3]);
+        assert_eq!(numbers(usize::MAX), [1, 3, 256]);
         assert_eq!(commits(&store, 0), [1, 3, 256]);
         assert_eq!(commits(&store, 2), [3, 256]);
         assert_eq!(store.newest_commit(), Commit(300));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! j| commit u64, part u16                journal chunk
-//! h| device 0 0 epoch u64 boot u32 seq u32   one record, or the tombstone of a contested key
+//! h| device 0 0 epoch u64 boot u32 seq u32   the records from this one on that share a row, or a tombstone
 //! d| device 0 0 epoch u64 boot u32 first u32 a run of seen sequence numbers -> last u32
 //! s| device 0 0 slot u32 part u16        fold state and checkpoints (a rebuildable cache)
 //! e| shipment 0 0 event                  view

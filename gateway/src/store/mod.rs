@@ -72,6 +72,7 @@ pub mod quarantine;
 mod read;
 mod redb;
 pub mod revision;
+mod run;
 pub mod salvage;
 pub mod seen;
 pub mod settings;

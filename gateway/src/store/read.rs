@@ -46,13 +46,23 @@ impl Store {
         &self,
         prefix: &Key,
         from: Option<Vec<u8>>,
+        visit: impl FnMut(&[u8], Vec<u8>) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.walk_by(prefix, (from, PAGE_MAX_ROWS), visit)
+    }
+
+    /// The same in pages of so many rows, for those who seldom want more.
+    pub(super) fn walk_by(
+        &self,
+        prefix: &Key,
+        (from, page_rows): (Option<Vec<u8>>, usize),
         mut visit: impl FnMut(&[u8], Vec<u8>) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
         let mut span = Span {
             from: from.unwrap_or_else(|| prefix.bytes().to_vec()),
             until: prefix.after_all(),
             order: Order::Ascending,
-            limit_rows: PAGE_MAX_ROWS,
+            limit_rows: page_rows,
         };
         loop {
             let rows = self.scan(&span)?;
@@ -60,7 +70,7 @@ impl Store {
                 return Ok(());
             };
             span.from = successor(last);
-            let full = rows.len() == PAGE_MAX_ROWS;
+            let full = rows.len() == page_rows;
             for (key, value) in rows {
                 let rest = key.strip_prefix(prefix.bytes()).unwrap_or_default();
                 if visit(rest, value)?.is_break() {

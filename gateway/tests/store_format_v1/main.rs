@@ -2,7 +2,7 @@
 //! bytes. A new format gets a new `FORMAT_VERSION`, a new fixture, and code that still reads this one.
 //!
 //! `rows.hex` has one row a line: key and value as the engine has them. Frozen are journal
-//! (`j|`), seen runs (`d|`), history (`h|`), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`),
+//! (`j|`), seen runs (`d|`), history (`h|`: a record, a contested key, a run), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`),
 //! wanted and temporary settings (`w|`, `t|`), plan revisions (`p|`), audit (`a|`) and the cursors (`m|`); the fold's cache (`s|`) may be
 //! removed at any time and needs no freezing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
@@ -33,7 +33,7 @@ use protocol::record::Record;
 
 use sample::{
     NOON, act, boot, contents, entries, key, known, lost, pending, plan, pointer, posted, presence,
-    records, refused, revision_of_plan, settings, tracker,
+    records, refused, revision_of_plan, run_of_records, settings, tracker,
 };
 
 const FIXTURE: &str = include_str!("rows.hex");
@@ -132,6 +132,7 @@ fn written() -> Rows {
     journal::append(&mut batch, Commit(7), &entries()).unwrap();
     history::put(&mut batch, &tracker(), key(2), &known());
     history::contest(&mut batch, &tracker(), key(3));
+    history::keep(&store, &mut batch, &tracker(), &run_of_records()).unwrap();
     let run = Run {
         first: Seq(0),
         last: Seq(3),
@@ -211,6 +212,9 @@ fn todays_code_reads_the_frozen_bytes() {
     let kept = |seq| history::value(&store, &tracker(), key(seq)).unwrap();
     assert_eq!(kept(2), Some(Kept::Known(known())));
     assert_eq!(kept(3), Some(Kept::Contested));
+    for (key, expected) in run_of_records() {
+        assert_eq!(kept(key.seq.0), Some(expected));
+    }
     let runs = seen::at_or_after(&store, &boot(), Seq(0), 9).unwrap();
     assert_eq!(
         runs,

@@ -6,7 +6,7 @@ use gateway::fold::posted::Posted;
 use gateway::store::audit::{Act, Who};
 use gateway::store::content::Content;
 use gateway::store::device::{Lost, Pending, Stated};
-use gateway::store::history::Known;
+use gateway::store::history::{Kept, Known};
 use gateway::store::journal::{Entry, Records, Stored};
 use gateway::store::outbox::Pointer;
 use gateway::store::pressure::Slowed;
@@ -146,6 +146,15 @@ pub(crate) fn known() -> Known {
         qos: 1,
         content: contents().remove(2).content,
     }
+}
+
+/// Records in one row, one of them contested.
+pub(crate) fn run_of_records() -> Vec<(RecordKey, Kept)> {
+    vec![
+        (key(130), Kept::Known(known())),
+        (key(131), Kept::Contested),
+        (key(133), Kept::Known(known())),
+    ]
 }
 
 /// One event with every field, for each kind of detail.

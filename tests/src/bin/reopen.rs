@@ -11,16 +11,12 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use gateway::clock::monotonic;
 use gateway::config::STORE_FOLDER;
-use gateway::store::content::Content;
-use gateway::store::journal::{self, Entry, Records, Stored};
-use gateway::store::{Batch, Commit, Store};
-use protocol::batch;
-use protocol::record::Numbered;
+use gateway::store::Store;
 use protocol::topic::{Channel, Topic};
-use protocol::units::UtcMs;
 use serde_json::json;
+use tests::backlog::{self, Shape};
 use tests::depot::{Depot, wide_plan};
-use tests::device::{BOOT_UTC_MS, Device, Payload};
+use tests::device::Device;
 use tests::mqtt::{Client, Incoming, Login, Version};
 
 /// Records of one publication, as a tracker batches them.
@@ -28,9 +24,6 @@ const BATCH_RECORDS: u32 = 20;
 
 /// Publications of one group commit.
 const COMMIT_PUBLICATIONS: usize = 12;
-
-/// Commits between two barriers while the journal is filled.
-const BARRIER_COMMITS: u64 = 1_000;
 
 /// Pause between two looks at the gateway.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -209,58 +202,16 @@ fn crash_after_filling(data: &Path, readings: u32, arguments: &Arguments) -> Res
 fn fill(data: &Path, readings: u32, arguments: &Arguments) -> Result<()> {
     fs::create_dir_all(data)?;
     let store = Store::open(&data.join(STORE_FOLDER))?;
-    let mut devices = Vec::new();
-    for index in 0..arguments.trackers {
-        devices.push(Device::new(arguments.seed, index)?);
-    }
-    let publications = readings.div_ceil(BATCH_RECORDS);
-    let mut entries = Vec::new();
-    let mut commit = Commit(0);
-    for (number, device) in (0..publications).zip((0..devices.len()).cycle()) {
-        let payload = devices
-            .get_mut(device)
-            .context("a device")?
-            .batch(BATCH_RECORDS)?;
-        entries.push(entry(&payload)?);
-        if entries.len() == COMMIT_PUBLICATIONS || number + 1 == publications {
-            commit.0 += 1;
-            let mut batch = Batch::default();
-            journal::append(&mut batch, commit, &entries)?;
-            store.apply(batch)?;
-            entries.clear();
-            if commit.0.is_multiple_of(BARRIER_COMMITS) {
-                store.barrier()?;
-            }
-        }
-    }
+    let shape = Shape {
+        records: BATCH_RECORDS,
+        publications: COMMIT_PUBLICATIONS,
+    };
+    backlog::fill(
+        &store,
+        arguments.seed,
+        (readings, arguments.trackers),
+        shape,
+    )?;
     store.barrier()?;
     abort();
-}
-
-fn entry(payload: &Payload) -> Result<Entry> {
-    let (first, _) = payload.records.first().context("an empty payload")?;
-    let mut records = Vec::new();
-    for (name, record) in &payload.records {
-        let numbered = Numbered {
-            seq: name.key.seq,
-            record: *record,
-        };
-        let content = Content::of(&batch::Entry {
-            numbered,
-            unknown: &[],
-        });
-        records.push(Stored {
-            seq: name.key.seq,
-            content: content.ok().context("a record longer than the longest")?,
-        });
-    }
-    Ok(Entry::Records(Records {
-        device: first.device.clone(),
-        epoch: first.key.epoch,
-        boot: first.key.boot,
-        received_at: UtcMs::saturating(BOOT_UTC_MS),
-        qos: 1,
-        oldest_pending: first.key,
-        records,
-    }))
 }

@@ -8,12 +8,13 @@ use rules::plan::Plan;
 use rules::{Context, Options};
 
 use super::rig::{
-    PLAN, all, contest, context, deliver, device, journey, open, opened, stored_view,
+    PLAN, all, blow_at, contest, context, deliver, device, journey, open, opened, stored_view,
     told_and_queued, verdict,
 };
 use crate::fold::Fold;
+use crate::fold::brought::by_device;
 use crate::store::memory::{Memory, Tree};
-use crate::store::{Store, outbox};
+use crate::store::{Batch, Commit, Store, journal, outbox};
 
 /// What happens to what is stored while the gateway is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,13 +250,9 @@ fn a_commit_that_was_being_folded_when_the_power_failed_costs_no_checkpoint() {
     machine.fold.close().unwrap();
     deliver(&machine.store, &all()[100..]);
     // Its history is written and durable, its cursor is not.
-    let chunk = crate::store::journal::oldest(&machine.store)
-        .unwrap()
-        .unwrap();
-    machine
-        .fold
-        .keep(&chunk, crate::store::Batch::default())
-        .unwrap();
+    let mut waiting = journal::oldest(&machine.store, usize::MAX).unwrap();
+    let brought = by_device(&mut waiting);
+    machine.fold.keep(&brought, Batch::default()).unwrap();
     machine.store.barrier().unwrap();
     machine.cut_power();
     machine.restart();
@@ -266,6 +263,63 @@ fn a_commit_that_was_being_folded_when_the_power_failed_costs_no_checkpoint() {
         tree.remove(&first.unwrap());
     });
     machine.store = machine.disk.open();
+    machine.restart();
+    assert_eq!(machine.view(), verdict(all()));
+}
+
+#[test]
+fn a_record_that_is_contested_while_it_still_waits_is_never_believed() {
+    let last = journey().len() - 1;
+    for (place, crash) in [
+        (blow_at(), false),
+        (blow_at(), true),
+        (last, false),
+        (last, true),
+    ] {
+        let mut machine = Machine::new();
+        let split = place - 10;
+        deliver(&machine.store, &all()[..split]);
+        machine.fold.catch_up().unwrap();
+        machine.fold.close().unwrap();
+        // Three commits that are taken together.
+        deliver(&machine.store, &all()[split..=place]);
+        contest(&machine.store, &[place]);
+        deliver(&machine.store, &all()[place + 1..]);
+        if crash {
+            let mut waiting = journal::oldest(&machine.store, usize::MAX).unwrap();
+            let brought = by_device(&mut waiting);
+            machine.fold.keep(&brought, Batch::default()).unwrap();
+            machine.store.barrier().unwrap();
+            machine.cut_power();
+            machine.restart();
+        }
+        machine.fold.catch_up().unwrap();
+        let believed = all().into_iter().filter(|other| *other != place);
+        assert_eq!(machine.view(), verdict(believed), "{place} {crash}");
+    }
+}
+
+#[test]
+fn a_round_that_was_cut_off_may_be_taken_again_in_other_parts() {
+    let mut machine = Machine::new();
+    let places = all();
+    for part in places.chunks(15) {
+        deliver(&machine.store, part);
+    }
+    let mut waiting = journal::oldest(&machine.store, usize::MAX).unwrap();
+    assert!(waiting.len() > 5);
+    let brought = by_device(&mut waiting);
+    machine.fold.keep(&brought, Batch::default()).unwrap();
+    machine.store.barrier().unwrap();
+    machine.cut_power();
+    let mut fold = opened(machine.store.clone(), context());
+    for commit in 1..=waiting.len() as u64 {
+        let one = journal::oldest(&machine.store, 0).unwrap();
+        assert_eq!(one[0].commit, Commit(commit));
+        fold.take(one).unwrap();
+    }
+    fold.catch_up().unwrap();
+    assert_eq!(machine.view(), verdict(all()));
     machine.restart();
     assert_eq!(machine.view(), verdict(all()));
 }

@@ -1,7 +1,6 @@
 //! How fast readings become durable and acknowledged, beside the brokers people use today.
 #![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
 
-mod effort;
 mod nats;
 mod row;
 mod subject;
@@ -11,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use tests::cost::Cost;
 use tests::flood::{Flood, Plan};
 use tests::peer::say;
 
-use self::effort::Effort;
 use self::row::Row;
 use self::subject::{Name, Subject};
 
@@ -160,10 +159,10 @@ fn flood(subject: &mut Subject, plan: Plan) -> Result<Row> {
         .enable_all()
         .build()?;
     let open = runtime.block_on(flood.connect(subject.address))?;
-    let before = Effort::of(subject.pid)?;
+    let before = Cost::of(subject.pid)?;
     let outcome = runtime.block_on(open.run())?;
     let drained = subject.drain()?;
-    let spent = Effort::of(subject.pid)?.since(&before);
+    let spent = Cost::of(subject.pid)?.since(&before);
     Ok(Row::new(subject, &plan, &outcome, drained, &spent))
 }
 

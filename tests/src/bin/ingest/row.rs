@@ -6,9 +6,9 @@ use std::io::Write;
 use anyhow::Result;
 use gateway::clock::monotonic;
 use serde_json::{Map, Value, json};
+use tests::cost::Cost;
 use tests::flood::{Outcome, Plan};
 
-use crate::effort::Effort;
 use crate::subject::{Drained, FENCES, Name, Subject};
 
 /// Appends of the floor, enough for a steady median.
@@ -31,7 +31,7 @@ impl Row {
         plan: &Plan,
         outcome: &Outcome,
         drained: Drained,
-        spent: &Effort,
+        spent: &Cost,
     ) -> Self {
         let gateway = subject.name == Name::Supercargo;
         let until_folded = (outcome.took + drained.took).as_secs_f64();

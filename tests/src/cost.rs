@@ -9,18 +9,21 @@ const TICKS_PER_S: f64 = 100.0;
 
 /// Processor time, memory, bytes written.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Effort {
+pub struct Cost {
     /// User and system time, in seconds.
-    pub(crate) cpu_s: f64,
+    pub cpu_s: f64,
     /// Resident memory now, in MB.
-    pub(crate) rss_mb: f64,
+    pub rss_mb: f64,
     /// Bytes handed to the disk.
-    pub(crate) written_bytes: u64,
+    pub written_bytes: u64,
 }
 
-impl Effort {
+impl Cost {
     /// Of a running process.
-    pub(crate) fn of(pid: u32) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When `/proc` does not say.
+    pub fn of(pid: u32) -> Result<Self> {
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");
             fs::read_to_string(&path).with_context(|| path)
@@ -33,7 +36,8 @@ impl Effort {
     }
 
     /// What has been added since `before`; memory is what it is now.
-    pub(crate) fn since(self, before: &Self) -> Self {
+    #[must_use]
+    pub fn since(self, before: &Self) -> Self {
         Self {
             cpu_s: self.cpu_s - before.cpu_s,
             rss_mb: self.rss_mb,
