@@ -54,7 +54,7 @@ pub(super) fn dedup_off_by_one(task: &Task) -> Result<Catch> {
         let nth = this.chance.random_range(3..=8);
         let flaw = format!("short-runs+kill@journal.sync.after.{nth}");
         let load = begin_flawed(this, "failing", &flaw)?;
-        this.scene.await_death()?;
+        this.scene.await_death(&load)?;
         this.scene.recover(load)
     })
 }

@@ -63,7 +63,7 @@ fn at_point(scene: &mut Scene, point: Point) -> Result<Fate> {
         scene.depot.await_ready()?;
         keep_a_session(scene);
     }
-    scene.await_death()?;
+    scene.await_death(&load)?;
     scene.recover(load)
 }
 
@@ -80,7 +80,7 @@ pub(super) fn among_duplicates(this: &mut Try<'_>, lie: Lie) -> Result<Fate> {
         thread::sleep(CONNECTION_LIFE);
         proxy.sever();
     }
-    scene.await_death()?;
+    scene.await_death(&load)?;
     scene.recover(load)
 }
 

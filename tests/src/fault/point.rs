@@ -57,7 +57,7 @@ pub struct Point {
     pub nth: u32,
 }
 
-/// Every place with a name, and the highest count at which every load of a campaign gets there. Delivery
+/// Every place with a name, and a count up to which a load of a campaign usually gets there. Delivery
 /// has no sync of its own: it may lose the note that a sink has confirmed, and then says it again.
 pub const NAMED: [(Step, Call, Side, u32); 14] = [
     (Step::Journal, Call::Apply, Side::Before, 8),

@@ -9,6 +9,7 @@ use super::point::{Call, Point, Side, Step};
 use super::scene::{MOMENTS, Scene};
 use super::series::{self, Try};
 use super::{Tally, Task};
+use crate::load::Load;
 
 /// Calls to the engine among which a recovery is killed: a recovery with this load makes a few dozen.
 const CALLS: std::ops::RangeInclusive<u32> = 1..=40;
@@ -28,7 +29,7 @@ fn strike(this: &mut Try<'_>) -> Result<Fate> {
     this.scene.depot.kill()?;
     for _ in 0..this.chance.random_range(1..=DEATHS_MAX) {
         if this.chance.random_bool(0.5) {
-            at_call(this)?;
+            at_call(this, &load)?;
         } else {
             after_a_while(this)?;
         }
@@ -36,7 +37,7 @@ fn strike(this: &mut Try<'_>) -> Result<Fate> {
     this.scene.recover(load)
 }
 
-fn at_call(this: &mut Try<'_>) -> Result<()> {
+fn at_call(this: &mut Try<'_>, load: &Load) -> Result<()> {
     let point = Point {
         step: Step::Any,
         call: Call::Apply,
@@ -49,7 +50,7 @@ fn at_call(this: &mut Try<'_>) -> Result<()> {
     };
     let flaw = format!("kill@{point}");
     this.scene.start_flawed("failing", &flaw)?;
-    this.scene.await_death()
+    this.scene.await_death(load)
 }
 
 fn after_a_while(this: &mut Try<'_>) -> Result<()> {
