@@ -281,6 +281,18 @@ impl Depot {
         Ok(())
     }
 
+    /// Wait until the file sink has so many events of a code, and give those.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub fn drained_of(&self, code: &str, count: usize) -> Result<Vec<Value>> {
+        wait_for(&format!("{count} events {code} at the sink"), || {
+            let mut events = self.delivered()?;
+            events.retain(|event| event["data"]["code"] == code);
+            Ok((events.len() >= count).then_some(events))
+        })
+    }
+
     /// Wait until everything stored is judged and the file sink has all that the gateway states, and
     /// give its lines.
     ///

@@ -97,6 +97,26 @@ impl Ledger {
         Ok(())
     }
 
+    /// The records acknowledged so far, and what they say.
+    #[must_use]
+    pub fn promised(&self) -> BTreeMap<Name, Record> {
+        let book = self.book();
+        let promised = book.lines.iter().filter(|(_, line)| line.acknowledged);
+        promised
+            .map(|(name, line)| (name.clone(), line.record))
+            .collect()
+    }
+
+    /// Expect these records no longer: what held them was damaged, and the gateway has said so.
+    pub fn excuse(&self, names: &[Name]) {
+        let mut book = self.book();
+        for name in names {
+            if let Some(line) = book.lines.get_mut(name) {
+                line.acknowledged = false;
+            }
+        }
+    }
+
     /// Every line so far.
     #[must_use]
     pub fn lines(&self) -> BTreeMap<Name, Line> {

@@ -8,7 +8,6 @@ pub mod device;
 pub mod effort;
 pub mod fault;
 pub mod flood;
-pub mod full;
 pub mod kit;
 pub mod ledger;
 pub mod load;

@@ -1,7 +1,8 @@
 //! A full disk: nothing is acknowledged while it is full, everything else goes on, a restart works,
 //! and readings are taken again within a second of space.
 
-use tests::full::{Strike, strike};
+use gateway::config::StoreEngine;
+use tests::fault::full::{Strike, strike};
 use tests::peer::say;
 use tests::small_disk::Resource;
 
@@ -18,6 +19,7 @@ fn a_full_disk_stops_readings_and_nothing_else_and_space_brings_them_back() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let point = Strike {
+            engine: StoreEngine::Sled,
             seed: SEED,
             after_publications: 40,
             resource,

@@ -149,6 +149,9 @@ dictionary! {
         "A milestone is overdue" "Call the carrier";
     Clock "EX_CLOCK" Expectation
         "A tracker's clock is implausible" "Check the tracker";
+    StoreDamaged "EX_STORE_DAMAGED" Expectation
+        "The gateway's store was damaged and has been salvaged"
+        "Check the gateway's disk; look in status for what is missing, and keep the damaged folder";
     Battery "EX_BATTERY" Exception
         "Tracker battery low" "Charge or replace the tracker at the next stop";
     EtaUpdated "ETA_UPDATED" Estimate
@@ -183,6 +186,7 @@ impl Code {
         Self::DataGap,
         Self::Silent,
         Self::Clock,
+        Self::StoreDamaged,
         Self::Battery,
     ];
 

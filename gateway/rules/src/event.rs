@@ -154,6 +154,25 @@ pub enum Detail {
         /// The largest distance that is tolerated, in seconds.
         tolerance_s: i64,
     },
+    /// A damaged store, and what came back of it (`EX_STORE_DAMAGED`).
+    Salvage(Salvaged),
+}
+
+/// What came back of a damaged store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Salvaged {
+    /// Rows that checked.
+    pub rows: u64,
+    /// Versions of rows that did not, older ones included.
+    pub damaged: u64,
+    /// Newest commit of which something was found.
+    pub newest_commit: u64,
+    /// Newest commit that was acknowledged.
+    pub promised_commit: u64,
+    /// What was wrong.
+    pub fault: String,
+    /// Where the damaged folder is.
+    pub set_aside_as: String,
 }
 
 /// How a clock is implausible.
@@ -256,7 +275,7 @@ pub struct Event {
     pub as_of: Option<UtcMs>,
     /// Where, if known.
     pub place: Option<Place>,
-    /// Tracker that observed it.
+    /// Tracker that observed it; `gateway` for what concerns the gateway itself.
     #[serde(with = "crate::serial::device")]
     pub actor: DeviceId,
     /// The customer's names for the shipment: order, customer, delivery note.

@@ -4,6 +4,7 @@
 //! event the same id, whatever the order in which the records came.
 
 use protocol::key::{DeviceId, RecordKey};
+use protocol::units::UtcMs;
 use sha2::{Digest, Sha256};
 
 use crate::event::{CaseId, Event, EventId};
@@ -18,6 +19,8 @@ pub enum Opening<'a> {
     Stop(&'a str),
     /// The record that opened it, for episodes.
     Record(&'a DeviceId, RecordKey),
+    /// The moment it happened, for what concerns the gateway itself.
+    Moment(UtcMs),
 }
 
 /// What an event is about, and therefore what its id is made of.
@@ -59,6 +62,10 @@ pub fn event_id(subject: &Subject<'_>) -> EventId {
             field(Some("record"));
             field(Some(device.as_str()));
             field(Some(&key.to_string()));
+        }
+        Opening::Moment(at) => {
+            field(Some("moment"));
+            field(Some(&at.get().to_string()));
         }
     }
     EventId(hex(&hash.finalize()[..ID_BYTES]))

@@ -5,6 +5,7 @@
 //! never retracted: at its time the statement was true.
 
 pub mod clock;
+pub mod salvage;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

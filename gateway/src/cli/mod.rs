@@ -20,6 +20,7 @@ mod plan;
 mod quarantine;
 mod query;
 mod run;
+mod salvage;
 mod settings;
 #[cfg(feature = "demo")]
 mod tail;
@@ -120,6 +121,8 @@ enum Command {
     Plan(plan::Plans),
     /// List, take away or drop the payloads that were refused
     Quarantine(quarantine::Quarantine),
+    /// Rescue what a damaged store still holds, or say what could be
+    Salvage(salvage::Salvage),
 }
 
 /// Which configuration.
@@ -165,6 +168,7 @@ pub fn main() -> ExitCode {
         Command::Audit(asked) => audit::audit(&asked, &output),
         Command::Plan(asked) => plan::plan(&asked, &output),
         Command::Quarantine(asked) => quarantine::quarantine(&asked, &output),
+        Command::Salvage(asked) => salvage::salvage(&asked, &output),
     };
     exit.into()
 }

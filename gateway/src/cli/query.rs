@@ -91,6 +91,8 @@ pub(super) enum QueryError {
     NoStore { data: PathBuf },
     #[error("--follow needs a running gateway, and none runs on {}", data.display())]
     NotRunning { data: PathBuf },
+    #[error("a gateway runs on {}: stop it first; at its next start it salvages what is damaged by itself", data.display())]
+    Running { data: PathBuf },
     #[error("make data folder {}", data.display())]
     Folder {
         data: PathBuf,

@@ -68,6 +68,12 @@ pub const COLUMNS: &[&str] = &[
     "clock_problem",
     "clock_off_s",
     "clock_tolerance_s",
+    "salvaged_rows",
+    "damaged_rows",
+    "newest_commit",
+    "promised_commit",
+    "store_fault",
+    "set_aside_as",
     "evidence",
 ];
 
@@ -166,6 +172,14 @@ fn put_detail(row: &mut Row, detail: &Detail, zone: Tz) {
             row.put_some("clock_off_s", *off_s);
             row.put("clock_tolerance_s", *tolerance_s);
         }
+        Detail::Salvage(salvaged) => {
+            row.put("salvaged_rows", salvaged.rows);
+            row.put("damaged_rows", salvaged.damaged);
+            row.put("newest_commit", salvaged.newest_commit);
+            row.put("promised_commit", salvaged.promised_commit);
+            row.put("store_fault", salvaged.fault.as_str());
+            row.put("set_aside_as", salvaged.set_aside_as.as_str());
+        }
     }
 }
 
@@ -258,7 +272,7 @@ pub(super) mod tests {
         }
     }
 
-    fn details() -> [Detail; 7] {
+    fn details() -> [Detail; 8] {
         let excursion = Excursion {
             bound: 8.0,
             side: Side::Above,
@@ -302,6 +316,7 @@ pub(super) mod tests {
                 off_s: Some(90_000),
                 tolerance_s: 3_600,
             },
+            Detail::Salvage(rules::event::Salvaged::default()),
         ]
     }
 

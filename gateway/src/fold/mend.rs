@@ -25,16 +25,17 @@ impl Fold {
             return Ok(());
         }
         self.rows_set_aside = set_aside;
+        self.harmed = true;
         let mut batch = Batch::default();
         self.restate(&mut batch)?;
         self.publish(batch)?;
         self.requeue()
     }
 
-    /// The number under which a revision goes on that looks new: behind every one that a sink has
-    /// confirmed, because the row that knew may have been damaged.
+    /// The number under which a revision goes on: behind every one that a sink has confirmed, because the
+    /// row that knew may have been damaged, or be an older version of itself.
     pub(super) fn continued(&self, mut revision: Revision) -> Result<Revision, StoreError> {
-        if self.rows_set_aside == 0 || revision.rev > 1 {
+        if !self.harmed {
             return Ok(revision);
         }
         for sink in &self.sinks {

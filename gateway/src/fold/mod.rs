@@ -21,6 +21,7 @@ mod lost_session;
 mod mend;
 pub mod posted;
 mod refold;
+mod salvaged;
 #[cfg(test)]
 mod tests;
 mod trackers;
@@ -43,6 +44,7 @@ use crate::clock::{Clock, monotonic};
 use crate::store::history;
 use crate::store::journal::{self, Chunk};
 use crate::store::outbox::{Pointer, Tails};
+use crate::store::salvage::{self, Report};
 use crate::store::table::{self, Table};
 use crate::store::{Batch, Commit, Store, StoreError};
 
@@ -78,6 +80,10 @@ pub struct Fold {
     sequence: u64,
     /// Damaged rows of the store when view and outbox were last known to be whole.
     rows_set_aside: u64,
+    /// Whether damage may have taken rows that know what sinks were told.
+    harmed: bool,
+    /// Salvages that may not have been told yet.
+    salvages: Vec<Report>,
     /// Whether pointers may be missing in the outbox: rows were damaged before the start.
     requeue_due: bool,
     /// Sequence of the newest revision that sinks may read.
@@ -116,6 +122,8 @@ impl Fold {
         let sequence = table::value(&store, Table::Meta, SEQUENCE_ROW)?.unwrap_or_default();
         wake.send_replace(sequence);
         let rows_set_aside = store.rows_set_aside();
+        let salvages = salvage::reports(&store)?;
+        let harmed = rows_set_aside > 0 || !salvages.is_empty();
         let trackers = Trackers::of(&context);
         let shipments = context.plan().shipments.iter();
         let unjudged = shipments.map(|shipment| shipment.id.clone()).collect();
@@ -128,8 +136,10 @@ impl Fold {
             unjudged,
             tails: Tails::default(),
             sequence,
-            requeue_due: rows_set_aside > 0,
+            requeue_due: harmed,
             rows_set_aside,
+            harmed,
+            salvages,
             wake,
             pending: watch::Sender::new(trackers.pending()),
             rebuild_after: monotonic(),
@@ -203,6 +213,10 @@ impl Fold {
 
     /// Rebuild one tracker, or do what waits until there is none left. Whether there was anything to do.
     fn rebuild_one(&mut self) -> Result<bool, StoreError> {
+        if !self.salvages.is_empty() {
+            self.tell_salvages()?;
+            return Ok(true);
+        }
         if let Some(device) = self.trackers.restore_next(&self.store, &self.context)? {
             let mut concerned = Concerned::default();
             concerned.add(&self.context, &device, None);

@@ -31,8 +31,7 @@ use protocol::key::DeviceId;
 
 use super::key::{Key, Kind};
 use super::table::{self, Table, decode, encode};
-use super::{Batch, EngineError, Row, Store, StoreError, witness};
-use crate::config::StoreEngine;
+use super::{Batch, EngineError, Row, Store, StoreError, folder, witness};
 
 /// Length of the checksum behind each value, in bytes.
 pub(super) const CHECKSUM_BYTES: usize = 4;
@@ -52,7 +51,7 @@ impl Store {
 
     /// Notes damage that the engine found, so that the next start salvages. Returns the cause.
     pub(super) fn suspected(&self, cause: EngineError) -> EngineError {
-        if self.0.kind == StoreEngine::Sled && super::sled::is_damage(&*cause) {
+        if folder::is_damage(self.0.kind, &cause) {
             witness::suspect(&self.0.folder, &cause.to_string());
         }
         cause

@@ -18,7 +18,7 @@ pub enum StoreError {
     },
     /// It cannot be read.
     #[error(
-        "open store {}: it is damaged ({detail}); `supercargo run` salvages what it holds (engine sled); or restore a backup", path.display()
+        "open store {}: it is damaged ({detail}); `supercargo salvage` or `supercargo run` rescues what it holds; or restore a backup", path.display()
     )]
     Damaged {
         /// The store's folder.

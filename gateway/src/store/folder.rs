@@ -3,9 +3,10 @@
 use std::any::Any;
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use super::{Engine, StoreError};
+use super::{Engine, EngineError, StoreError};
 use crate::config::StoreEngine;
 
 /// Opens or creates the store of `engine` in `folder`; a store of another engine is left alone.
@@ -47,6 +48,33 @@ pub(super) fn io_error(operation: &'static str, path: &Path, source: io::Error) 
         path: path.to_owned(),
         source,
     }
+}
+
+/// An engine met something in its files that it does not understand.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine panicked: {0}")]
+pub(super) struct Panicked(String);
+
+/// Engines panic on some damage instead of saying so; both become errors.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done,
+        Err(panic) => Err(Box::new(Panicked(panic_text(&*panic)))),
+    }
+}
+
+/// Whether an engine's files are to blame, not the machine: what is full or read-only is not damaged.
+pub(super) fn is_damage(engine: StoreEngine, error: &EngineError) -> bool {
+    match engine {
+        StoreEngine::Sled => super::sled::is_damage(&**error),
+        StoreEngine::Redb => super::redb::is_damage(&**error),
+    }
+}
+
+/// A file that ends too early, or does not hold what belongs there.
+pub(super) fn is_mangled(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | InvalidData)
 }
 
 /// What an engine said when it panicked over what it found.

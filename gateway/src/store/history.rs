@@ -15,6 +15,7 @@ use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 use protocol::units::UtcMs;
 
 use super::content::Content;
+use super::damage::CHECKSUM_BYTES;
 use super::key::{Key, Kind, split_in_epoch, split_record};
 use super::run::{self, Entries, RUN, WINDOW_NUMBERS, merge, window};
 use super::{Batch, Order, Span, Store, StoreError, row_error, successor};

@@ -148,10 +148,15 @@ fn each_by(
 /// # Errors
 /// When the cursor cannot be written.
 pub fn fold_taken(batch: &mut Batch, chunk: &Chunk) -> Result<(), StoreError> {
+    remove(batch, chunk);
+    fold_passed(batch, chunk.commit)
+}
+
+/// Removes a commit and leaves the cursor where it is.
+pub(super) fn remove(batch: &mut Batch, chunk: &Chunk) {
     for part in 0..chunk.parts {
         batch.remove(part_key(chunk.commit, part));
     }
-    fold_passed(batch, chunk.commit)
 }
 
 /// Moves the cursor to a commit up to which nothing is left in the journal.

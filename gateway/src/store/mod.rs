@@ -66,6 +66,7 @@ mod key;
 pub(crate) mod memory;
 mod opening;
 pub mod outbox;
+mod pages;
 mod patience;
 pub mod pressure;
 pub mod quarantine;

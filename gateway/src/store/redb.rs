@@ -22,8 +22,10 @@ use ::redb::{
     TableDefinition,
 };
 
-use super::folder::{io_error, make_folder, panic_text, sync_folder};
-use super::{Batch, Engine, EngineError, Order, Row, Span, StoreError};
+use super::folder::{
+    Panicked, guarded, io_error, is_mangled, make_folder, panic_text, sync_folder,
+};
+use super::{Batch, Engine, EngineError, Order, Row, Span, StoreError, pages, witness};
 use crate::config::StoreEngine;
 
 /// The one table.
@@ -63,13 +65,23 @@ impl Redb {
             create(folder)?;
         }
         let io = |source| io_error("open store file", &path, source);
+        let checked = pages::before_opening(folder, witness::promised_in(folder));
+        checked.map_err(|error| match error {
+            error if is_mangled(&error) => damaged(folder, error.to_string()),
+            error => io(error),
+        })?;
         let file = open_file(&path).map_err(io)?;
         let measured = file.try_clone().map_err(io)?;
         let db = database(
             || {
-                Builder::new()
+                let backend = FileBackend::new(file)?;
+                let mut builder = Builder::new();
+                let mut db = builder
                     .set_cache_size(CACHE_BYTES)
-                    .create_with_backend(FileBackend::new(file)?)
+                    .create_with_backend(backend)?;
+                // Of a database that was closed in good order redb believes what it notes of free pages.
+                db.check_integrity()?;
+                Ok(db)
             },
             folder,
         )?;
@@ -110,23 +122,27 @@ impl Redb {
 
 impl Engine for Redb {
     fn apply(&self, batch: &Batch) -> Result<(), EngineError> {
-        let mut transaction = self.db.begin_write()?;
-        transaction.set_durability(Durability::None)?;
-        {
-            let mut rows = transaction.open_table(ROWS)?;
-            for (key, value) in batch.writes() {
-                match value {
-                    Some(value) => drop(rows.insert(key, value)?),
-                    None => drop(rows.remove(key)?),
+        guarded(|| {
+            let mut transaction = self.db.begin_write()?;
+            transaction.set_durability(Durability::None)?;
+            {
+                let mut rows = transaction.open_table(ROWS)?;
+                for (key, value) in batch.writes() {
+                    match value {
+                        Some(value) => drop(rows.insert(key, value)?),
+                        None => drop(rows.remove(key)?),
+                    }
                 }
             }
-        }
-        Ok(transaction.commit()?)
+            Ok(transaction.commit()?)
+        })
     }
 
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        let value = self.rows()?.get(key)?;
-        Ok(value.map(|value| value.value().to_vec()))
+        guarded(|| {
+            let value = self.rows()?.get(key)?;
+            Ok(value.map(|value| value.value().to_vec()))
+        })
     }
 
     fn scan(&self, span: &Span) -> Result<Vec<Row>, EngineError> {
@@ -135,16 +151,18 @@ impl Engine for Redb {
             Some(until) => Bound::Excluded(until.as_slice()),
             None => Bound::Unbounded,
         };
-        let rows = self.rows()?;
-        let range = rows.range::<&[u8]>((Bound::Included(span.from.as_slice()), until))?;
-        let row = |row: Result<Found<'_>, StorageError>| {
-            row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
-        };
-        let found: Result<Vec<Row>, StorageError> = match span.order {
-            Order::Ascending => range.take(span.limit_rows).map(row).collect(),
-            Order::Descending => range.rev().take(span.limit_rows).map(row).collect(),
-        };
-        Ok(found?)
+        guarded(|| {
+            let rows = self.rows()?;
+            let range = rows.range::<&[u8]>((Bound::Included(span.from.as_slice()), until))?;
+            let row = |row: Result<Found<'_>, StorageError>| {
+                row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
+            };
+            let found: Result<Vec<Row>, StorageError> = match span.order {
+                Order::Ascending => range.take(span.limit_rows).map(row).collect(),
+                Order::Descending => range.rev().take(span.limit_rows).map(row).collect(),
+            };
+            Ok(found?)
+        })
     }
 
     fn sync(&self) -> Result<(), EngineError> {
@@ -216,7 +234,7 @@ fn database(
             path: folder.to_owned(),
         }),
         // What is no database, too short or no longer in its form is told as invalid data.
-        Ok(Err(DatabaseError::Storage(StorageError::Io(source)))) if !is_content(&source) => {
+        Ok(Err(DatabaseError::Storage(StorageError::Io(source)))) if !is_mangled(&source) => {
             Err(io_error("open store", folder, source))
         }
         Ok(Err(error)) => Err(damaged(folder, error.to_string())),
@@ -224,11 +242,13 @@ fn database(
     }
 }
 
-fn is_content(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-    )
+/// Whether the file is to blame, not the machine.
+pub(super) fn is_damage(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    match error.downcast_ref::<StorageError>() {
+        Some(StorageError::Io(source)) => is_mangled(source),
+        Some(error) => matches!(error, StorageError::Corrupted(_)),
+        None => error.is::<Panicked>(),
+    }
 }
 
 fn damaged(folder: &Path, detail: String) -> StoreError {

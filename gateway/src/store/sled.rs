@@ -26,7 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::folder::{io_error as io, make_folder, panic_text, sync_folder};
+use super::folder::{
+    self, Panicked, io_error as io, is_mangled, make_folder, panic_text, sync_folder,
+};
 use super::{Batch, Engine, EngineError, Order, Row, Span, StoreError};
 use crate::config::StoreEngine;
 
@@ -191,17 +193,9 @@ fn check_log(folder: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// sled met something in its files that it does not understand.
-#[derive(Debug, thiserror::Error)]
-#[error("the engine panicked: {0}")]
-struct Panicked(String);
-
 /// sled panics on some damage instead of saying so; both become errors.
 fn guarded<T>(work: impl FnOnce() -> ::sled::Result<T>) -> Result<T, EngineError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => Ok(done?),
-        Err(panic) => Err(Box::new(Panicked(panic_text(&*panic)))),
-    }
+    folder::guarded(|| Ok(work()?))
 }
 
 /// Whether the engine's files are to blame, not the machine: what is full or read-only is not damaged.
@@ -211,12 +205,6 @@ pub(super) fn is_damage(error: &(dyn std::error::Error + Send + Sync + 'static))
         Some(_) => true,
         None => error.is::<Panicked>(),
     }
-}
-
-/// A file that ends too early, or does not hold what belongs there.
-fn is_mangled(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | InvalidData)
 }
 
 /// Makes sled's parameters in a folder of their own, and moves them when they are whole.

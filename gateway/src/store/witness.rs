@@ -56,17 +56,18 @@ impl Witness {
         })
     }
 
-    /// The newest commit that was promised when the note was opened.
-    pub(super) const fn promised(&self) -> Commit {
-        self.promised
-    }
-
     /// Notes a commit that is durable.
     pub(super) fn note(&self, commit: Commit) -> std::io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&record(commit))
     }
+}
+
+/// The newest commit that was promised, as the note in the store's folder has it. Nothing is changed.
+pub(super) fn promised_in(folder: &Path) -> Commit {
+    let bytes = std::fs::read(folder.join(NAME)).unwrap_or_default();
+    parse(&bytes).unwrap_or(Commit(0))
 }
 
 /// Name of the note that the store is damaged in a place that opening does not meet.

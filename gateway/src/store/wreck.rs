@@ -12,12 +12,16 @@
 //! offset) they give the newest state of every page that still has a sound version. A page whose newest
 //! version is lost goes back to an older one: rows may then be older, and removed rows may be back.
 
+mod torn;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
+use self::torn::TORN;
+pub(super) use self::torn::{after_opening, before_opening};
 use super::sled::SEGMENT_BYTES;
 use super::{Row, damage};
 
@@ -63,123 +67,11 @@ pub(super) enum Change {
         rows: Vec<Row>,
     },
     Set(Row),
+    /// A row, sealed as found, of which nobody knows how old it is.
+    Spare(Row),
     Remove(Vec<u8>),
-    /// A row, sealed as found, whose key cannot be told.
-    Unplaced(Vec<u8>),
-}
-
-/// Name of the file that keeps what sled is about to throw away.
-const TORN: &str = "torn";
-
-/// Looks at the log before sled opens it, because sled loses what it does not understand: a segment with
-/// a damaged header counts as never written, and everything behind a damaged message as a torn end, and is
-/// overwritten. A damaged header is refused. Sound messages behind a damaged one are kept in a file beside
-/// the log: only when something promised turns out to be missing were they more than a torn end.
-pub(super) fn before_opening(folder: &Path) -> io::Result<()> {
-    let mut log = match File::open(folder.join("db")) {
-        Ok(log) => log,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let behind = snapshot_lsn(folder)?;
-    let mut segments = segments(&mut log)?;
-    segments.retain(|segment| segment.lsn + SEGMENT_BYTES as u64 > behind);
-    let torn = segments.iter().position(|segment| {
-        let bytes = read_around(&mut log, segment.base, segment.bytes);
-        sound_bytes(&bytes) < bytes.len()
-    });
-    let Some(torn) = torn else {
-        return Ok(());
-    };
-    let mut found = Vec::new();
-    for segment in &segments[torn..] {
-        let mut bytes = read_around(&mut log, segment.base, segment.bytes);
-        let sound = if segment.base == segments[torn].base {
-            sound_bytes(&bytes)
-        } else {
-            0
-        };
-        bytes[..sound].fill(0);
-        find(&bytes, segment.base, &mut found);
-    }
-    if found.is_empty() {
-        return Ok(());
-    }
-    let mut kept = File::create(folder.join(TORN))?;
-    for segment in &segments[torn..] {
-        kept.seek(SeekFrom::Start(segment.base))?;
-        kept.write_all(&read_around(&mut log, segment.base, segment.bytes))?;
-    }
-    kept.sync_all()
-}
-
-/// Nothing that was promised is missing: what was kept was a torn end.
-pub(super) fn after_opening(folder: &Path) {
-    // Most often there is none; one that stays is overwritten by the next.
-    let _ = std::fs::remove_file(folder.join(TORN));
-}
-
-struct Segment {
-    lsn: u64,
-    base: u64,
-    bytes: usize,
-}
-
-/// The segments that were written, in their order.
-fn segments(log: &mut File) -> io::Result<Vec<Segment>> {
-    let bytes = log.metadata()?.len();
-    let mut segments = Vec::new();
-    for base in (0..bytes).step_by(SEGMENT_BYTES) {
-        let mut header = [0; SEGMENT_HEADER_BYTES];
-        if bytes - base < header.len() as u64 {
-            break;
-        }
-        log.seek(SeekFrom::Start(base))?;
-        log.read_exact(&mut header)?;
-        let (checksum, rest) = header.split_at(4);
-        if header == [0; SEGMENT_HEADER_BYTES] {
-            continue;
-        }
-        if checksum != (crc32fast::hash(rest) ^ u32::MAX).to_le_bytes() {
-            let fault = format!("the header of the segment at byte {base} fails its checksum");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
-        }
-        let lsn = rest
-            .first_chunk::<8>()
-            .map_or(0, |lsn| u64::from_le_bytes(*lsn));
-        segments.push(Segment {
-            lsn: lsn ^ (u64::MAX >> 1),
-            base,
-            bytes: usize::try_from(bytes - base)
-                .map_or(SEGMENT_BYTES, |left| left.min(SEGMENT_BYTES)),
-        });
-    }
-    segments.sort_by_key(|segment| segment.lsn);
-    Ok(segments)
-}
-
-/// Up to where sled's newest snapshot knows the log; it is in the snapshot's name.
-fn snapshot_lsn(folder: &Path) -> io::Result<u64> {
-    let mut newest = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let lsn = name.to_str().and_then(|name| name.strip_prefix("snap."));
-        let lsn = lsn.and_then(|lsn| u64::from_str_radix(lsn, 16).ok());
-        newest = newest.max(lsn.unwrap_or_default());
-    }
-    Ok(newest)
-}
-
-/// How far the messages of a segment follow each other without damage; all of it when it was sealed.
-fn sound_bytes(segment: &[u8]) -> usize {
-    let mut at = SEGMENT_HEADER_BYTES;
-    while let Some((head, message)) = segment.get(at..).and_then(message) {
-        at += head + message.bytes;
-        if message.kind == CAP {
-            return segment.len();
-        }
-    }
-    at
+    /// A row was found whose key cannot be told, or a place that should hold something and is not readable.
+    Unplaced,
 }
 
 /// The sound messages of a log.
@@ -188,6 +80,8 @@ pub(super) struct Wreck {
     /// The log, and what was kept of it before sled opened it.
     files: Vec<File>,
     found: Vec<(Found, usize)>,
+    /// Places in the log that should hold messages and hold none that is sound.
+    gaps: usize,
 }
 
 impl Wreck {
@@ -195,20 +89,25 @@ impl Wreck {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let mut files = vec![File::open(folder.join("db"))?];
         files.extend(File::open(folder.join(TORN)));
-        let mut all = Vec::new();
+        let (mut all, mut gaps) = (Vec::new(), 0);
         for (number, file) in files.iter_mut().enumerate() {
             let bytes = file.metadata()?.len();
-            let mut found = Vec::new();
+            let (mut found, mut segments) = (Vec::new(), Vec::new());
             for base in (0..bytes).step_by(SEGMENT_BYTES) {
                 let left = usize::try_from(bytes - base);
                 let length = left.map_or(SEGMENT_BYTES, |left| left.min(SEGMENT_BYTES));
-                find(&read_around(file, base, length), base, &mut found);
+                segments.push(find(&read_around(file, base, length), base, &mut found));
             }
+            gaps = gaps.max(gaps_of(&segments));
             all.extend(found.into_iter().map(|found| (found, number)));
         }
         all.sort_unstable();
         all.dedup_by_key(|(found, _)| *found);
-        Ok(Self { files, found: all })
+        Ok(Self {
+            files,
+            found: all,
+            gaps,
+        })
     }
 
     /// Visits what the messages did, in their order.
@@ -221,6 +120,9 @@ impl Wreck {
         mut self,
         mut visit: impl FnMut(Range<u64>, Change) -> Result<(), E>,
     ) -> Result<(), E> {
+        for _ in 0..self.gaps {
+            visit(0..0, Change::Unplaced)?;
+        }
         let mut prefixes = Prefixes::default();
         for (message, number) in &self.found {
             let Some(file) = self.files.get_mut(*number) else {
@@ -284,9 +186,31 @@ fn read_around(file: &mut File, at: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// What the messages of a segment say of it.
+#[derive(Default)]
+struct Scanned {
+    /// Its number in the endless log.
+    number: Option<u64>,
+    /// Stretches between its messages that hold none that is sound.
+    gaps: usize,
+    /// Whether its last message was found, behind which there is padding.
+    sealed: bool,
+}
+
+/// The gaps of all segments; one that was not sealed has another at its end, unless it is the newest.
+fn gaps_of(segments: &[Scanned]) -> usize {
+    let newest = segments.iter().filter_map(|segment| segment.number).max();
+    let gaps = |segment: &Scanned| {
+        let open = !segment.sealed && segment.number < newest;
+        segment.gaps + usize::from(open && segment.number.is_some())
+    };
+    segments.iter().map(gaps).sum()
+}
+
 /// Notes the sound nodes and links of a segment.
-fn find(segment: &[u8], base: u64, found: &mut Vec<Found>) {
-    let mut at = SEGMENT_HEADER_BYTES;
+fn find(segment: &[u8], base: u64, found: &mut Vec<Found>) -> Scanned {
+    let mut scanned = Scanned::default();
+    let (mut at, mut behind) = (SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES);
     while let Some(rest) = segment.get(at..).filter(|rest| !rest.is_empty()) {
         let Some((head, message)) = message(rest) else {
             at += 1;
@@ -304,8 +228,16 @@ fn find(segment: &[u8], base: u64, found: &mut Vec<Found>) {
                 page: message.page,
             });
         }
+        // Behind a torn end the messages of an earlier use of the segment can follow.
+        let number = *scanned.number.get_or_insert(message.segment);
+        if number == message.segment && !scanned.sealed {
+            scanned.gaps += usize::from(at > behind);
+            scanned.sealed = message.kind == CAP;
+        }
         at += head + message.bytes;
+        behind = at;
     }
+    scanned
 }
 
 struct Message {
@@ -373,7 +305,7 @@ fn link(mut body: &[u8], page: u64, prefixes: &Prefixes) -> Option<Change> {
             let value = text(rest)?.to_vec();
             Some(match prefixes.placed(page, short, &value) {
                 Some(key) => Change::Set((key, value)),
-                None => Change::Unplaced(value),
+                None => Change::Unplaced,
             })
         }
         1 => {

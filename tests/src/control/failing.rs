@@ -1,7 +1,7 @@
 //! Failpoints and engines that lie: the shipped gateway and engine, with something in between that kills
 //! the process, or fails one call, at a place named on the command line, or that does not do what it says.
 //!
-//! The flaw is `no-sync`, `short-runs`, or `strike@point`, the strike being `kill`, `stall`, `hang` or `eio`; several
+//! The flaw is `no-sync`, `short-runs`, `believe`, or `strike@point`, the strike being `kill`, `stall`, `hang` or `eio`; several
 //! are joined by `+`.
 
 mod lying;
@@ -21,7 +21,7 @@ use tests::fault::point::{Call, HANGS, Point, Side, Step};
 use tests::peer::say;
 use tests::stand_in;
 
-use crate::lying::{NoSync, ShortRuns};
+use crate::lying::{Believing, NoSync, ShortRuns};
 
 fn main() -> Result<ExitCode> {
     stand_in::run(|kind, folder, patience, flaws| {
@@ -40,6 +40,7 @@ fn main() -> Result<ExitCode> {
 enum Flaw {
     NoSync,
     ShortRuns,
+    Believe,
     Strike(Strike, Point),
 }
 
@@ -67,6 +68,7 @@ impl FromStr for Flaw {
         let (strike, point) = match text {
             "no-sync" => return Ok(Self::NoSync),
             "short-runs" => return Ok(Self::ShortRuns),
+            "believe" => return Ok(Self::Believe),
             other => other
                 .split_once('@')
                 .context("a flaw has a name, or is strike@point")?,
@@ -87,6 +89,7 @@ impl Flaw {
         match self {
             Self::NoSync => Box::new(NoSync(engine)),
             Self::ShortRuns => Box::new(ShortRuns(engine)),
+            Self::Believe => Box::new(Believing(engine)),
             Self::Strike(strike, point) => Box::new(Failing {
                 engine,
                 strike,

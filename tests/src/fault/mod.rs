@@ -16,16 +16,20 @@
 //! function that says whether its lie was caught, and its row in [`CONTROLS`].
 
 mod control;
+mod corrupt;
 mod eio;
 pub mod fate;
+pub mod full;
 mod kill;
 pub mod point;
 mod real_cut;
 mod recovery_kill;
+mod row;
 pub mod scene;
 mod series;
 mod sim_cut;
 mod soak;
+mod wound;
 
 use std::ops::AddAssign;
 
@@ -82,6 +86,20 @@ pub const FAULTS: &[Fault] = &[
         run: eio::run,
     },
     Fault {
+        name: "full",
+        quick: 10,
+        full: 100,
+        engines: &StoreEngine::ALL,
+        run: full::run,
+    },
+    Fault {
+        name: "corrupt",
+        quick: 50,
+        full: 500,
+        engines: &StoreEngine::ALL,
+        run: corrupt::run,
+    },
+    Fault {
         name: "sim_cut",
         quick: 1_500,
         full: 20_000,
@@ -126,6 +144,18 @@ pub const CONTROLS: &[Control] = &[
     Control {
         name: "duplicate_before_original",
         run: control::duplicate_before_original,
+    },
+    Control {
+        name: "full_acknowledged",
+        run: full::acknowledged,
+    },
+    Control {
+        name: "corrupt_believed",
+        run: corrupt::believed,
+    },
+    Control {
+        name: "corrupt_dropped",
+        run: corrupt::dropped,
     },
     Control {
         name: "sim_cut_no_barrier",

@@ -155,7 +155,7 @@ impl Scene {
     ///
     /// # Errors
     /// When it does not start for another reason.
-    fn start(&mut self) -> Result<Option<Fate>> {
+    pub(super) fn start(&mut self) -> Result<Option<Fate>> {
         let logged = self.depot.log().unwrap_or_default().len();
         let began = monotonic();
         if let Err(error) = self.depot.start() {
@@ -187,6 +187,12 @@ impl Scene {
         self.depot.begin(&mut program, &[])?;
         thread::sleep(self.start_took.mul_f64(part));
         Ok(())
+    }
+
+    /// What was promised to the devices of all lives.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// A file beside configuration and ledger.

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::io;
 use std::ops::Range;
 
 use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
@@ -7,9 +8,11 @@ use protocol::units::UtcMs;
 use super::*;
 use crate::store::content::Content;
 use crate::store::history::{self, Known};
-use crate::store::journal::{Entry, Records, Stored};
+use crate::store::journal::{self, Entry, Records, Stored};
+use crate::store::key::Kind;
 use crate::store::outbox::{Pointer, Tails};
 use crate::store::seen::{BootId, Run};
+use crate::store::{Commit, view};
 
 /// Damaged stores for every change (two seconds each in a debug build), and in the long campaign.
 const SEEDS_QUICK: u64 = 24;
@@ -99,8 +102,8 @@ fn fold(store: &Store, tails: &mut Tails, number: u32) {
 }
 
 /// A store with a life behind it.
-fn make(folder: &Path) {
-    let store = Store::open(folder).unwrap();
+fn make(kind: StoreEngine, folder: &Path) {
+    let store = Store::open_on(kind, folder).unwrap();
     let mut tails = Tails::default();
     for number in 0..COMMITS {
         commit(&store, number);
@@ -164,7 +167,7 @@ fn places(folder: &Path) -> BTreeMap<Vec<u8>, Range<u64>> {
                 }
                 Change::Set((key, _)) => drop(places.insert(key, place)),
                 Change::Remove(key) => drop(places.remove(&key)),
-                Change::Unplaced(_) => panic!("an undamaged row has no place"),
+                Change::Spare(_) | Change::Unplaced => panic!("an undamaged row has no place"),
             }
             Ok::<(), io::Error>(())
         })
@@ -176,7 +179,7 @@ fn places(folder: &Path) -> BTreeMap<Vec<u8>, Range<u64>> {
 fn a_sound_log_is_read_as_sled_reads_it() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
-    make(&store);
+    make(StoreEngine::Sled, &store);
     let ours: Vec<Vec<u8>> = places(&store).into_keys().collect();
     let store = Store::open(&store).unwrap();
     let mut theirs = Vec::new();
@@ -219,11 +222,11 @@ fn damage(log: &Path, seed: u64) -> Range<u64> {
 }
 
 /// Opens until every row can be read. How often it was salvaged, and what is there.
-fn open_all(store: &Path) -> (u32, BTreeSet<Name>) {
+fn open_all(kind: StoreEngine, store: &Path) -> (u32, BTreeSet<Name>) {
     let mut salvages = 0;
     for _ in 0..OPENINGS_MAX {
         let (store, report) =
-            Store::open_or_salvage(StoreEngine::Sled, store, &Patience::endless()).unwrap();
+            Store::open_or_salvage(kind, store, &Patience::endless()).unwrap();
         salvages += u32::from(report.is_some());
         if let Ok(found) = records(&store) {
             let newest = store.newest_commit();
@@ -242,7 +245,7 @@ fn open_all(store: &Path) -> (u32, BTreeSet<Name>) {
 fn whatever_is_damaged_the_store_opens_with_every_record_that_the_damage_did_not_touch() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
-    make(&whole);
+    make(StoreEngine::Sled, &whole);
     let places = places(&whole);
     let full = std::env::var_os("SUPERCARGO_FULL").is_some();
     let (mut salvaged, mut lost) = (0, 0);
@@ -251,7 +254,7 @@ fn whatever_is_damaged_the_store_opens_with_every_record_that_the_damage_did_not
         let store = folder.path().join(format!("store-{seed}"));
         copy(&whole, &store);
         let damaged = damage(&store.join("db"), seed);
-        let (salvages, found) = open_all(&store);
+        let (salvages, found) = open_all(StoreEngine::Sled, &store);
         salvaged += salvages;
         for of in 0..DEVICES {
             for seq in 0..COMMITS {
@@ -293,4 +296,124 @@ fn whatever_is_damaged_the_store_opens_with_every_record_that_the_damage_did_not
     );
     assert!(salvaged > 0, "no damage was worth a salvage");
     assert!(lost > 0, "no damage met a record");
+}
+
+/// How far from damage redb may have to give up a record, in bytes: the largest page of this store.
+const REDB_REACH_BYTES: u64 = 8 * 1024;
+
+/// The records of which a copy lies in or near a stretch of the file.
+fn records_near(file: &[u8], damaged: &Range<u64>) -> BTreeSet<Name> {
+    let words = b"content of record ";
+    let from = usize::try_from(damaged.start.saturating_sub(REDB_REACH_BYTES)).unwrap();
+    let until = usize::try_from(damaged.end + REDB_REACH_BYTES).unwrap();
+    let near = &file[from..until.min(file.len())];
+    let name = |at: usize| {
+        let text =
+            String::from_utf8_lossy(&near[at + words.len()..near.len().min(at + 40)]).into_owned();
+        let (seq, rest) = text.split_once(" of ")?;
+        let (of, _) = rest.split_once(',')?;
+        Some((of.parse().ok()?, seq.parse().ok()?))
+    };
+    let found = near.windows(words.len()).enumerate();
+    found
+        .filter(|(_, window)| window == words)
+        .filter_map(|(at, _)| name(at))
+        .collect()
+}
+
+#[test]
+fn whatever_is_damaged_in_a_file_of_redb_every_record_that_the_damage_did_not_touch_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    make(StoreEngine::Redb, &whole);
+    let file = fs::read(whole.join(StoreEngine::Redb.file())).unwrap();
+    let full = std::env::var_os("SUPERCARGO_FULL").is_some();
+    let (mut salvaged, mut lost) = (0, 0);
+    let mut gone = Vec::new();
+    for seed in 0..if full { SEEDS_FULL } else { SEEDS_QUICK } {
+        let case = tempfile::tempdir().unwrap();
+        let store = case.path().join("store");
+        copy(&whole, &store);
+        let damaged = damage(&store.join(StoreEngine::Redb.file()), seed);
+        let touched = records_near(&file, &damaged);
+        let (salvages, found) = open_all(StoreEngine::Redb, &store);
+        salvaged += salvages;
+        for name in (0..DEVICES).flat_map(|of| (0..COMMITS).map(move |seq| (of, seq))) {
+            let there = found.contains(&name);
+            lost += u32::from(!there);
+            if !there && !touched.contains(&name) {
+                gone.push(format!(
+                    "seed {seed}, {damaged:?}: record {name:?}, salvaged {salvages}"
+                ));
+            }
+        }
+    }
+    let shown: Vec<_> = gone.iter().step_by(gone.len() / 40 + 1).collect();
+    assert!(gone.is_empty(), "{} records: {shown:#?}", gone.len());
+    assert!(salvaged > 0, "no damage was worth a salvage");
+    assert!(lost > 0, "no damage met a record");
+}
+
+#[test]
+fn a_survey_says_what_a_salvage_brings_back_and_changes_nothing() {
+    for kind in StoreEngine::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        make(kind, &store);
+        let sound = survey(kind, &store).unwrap();
+        assert_eq!(sound.newest_commit, u64::from(COMMITS));
+        assert_eq!(sound.promised_commit, u64::from(COMMITS));
+        assert_eq!(sound.damaged, 0);
+        let records = u64::from((COMMITS - FOLD_LAG) * DEVICES);
+        assert_eq!(sound.rows["h"], records);
+        let log = store.join(kind.file());
+        let bytes = fs::read(&log).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let cut = &bytes[..used / 2];
+        fs::write(&log, cut).unwrap();
+        let names = |folder: &Path| {
+            let names = fs::read_dir(folder).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name());
+            names.collect::<BTreeSet<_>>()
+        };
+        let before = names(&store);
+        let surveyed = survey(kind, &store).unwrap();
+        assert_eq!(names(&store), before);
+        assert_eq!(names(folder.path()).len(), 1);
+        assert_eq!(fs::read(&log).unwrap(), cut);
+        let (_, report) = Store::open_or_salvage(kind, &store, &Patience::endless()).unwrap();
+        let report = report.unwrap();
+        assert_eq!(report.promised_commit, surveyed.promised_commit);
+        // sled discards a batch that is cut short as soon as it opens its log.
+        assert!(report.newest_commit <= surveyed.newest_commit);
+        assert!(report.newest_commit + 1 >= surveyed.newest_commit);
+        assert!(surveyed.rows.values().sum::<u64>() < sound.rows.values().sum());
+    }
+}
+
+#[test]
+fn a_chunk_that_comes_back_fills_gaps_of_the_history_and_unfolds_no_contested_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    make(StoreEngine::Sled, &store);
+    let store = Store::open(&store).unwrap();
+    let (missing, contested) = (key(3), key(4));
+    let mut batch = Batch::default();
+    batch.remove(Key::record(&device(0), missing));
+    history::contest(&mut batch, &device(0), contested);
+    store.apply(batch).unwrap();
+    for number in [missing.seq.0, contested.seq.0] {
+        commit(&store, number);
+    }
+    cursors::derive(&store, Commit(u64::from(COMMITS))).unwrap();
+    let kept = |key| history::value(&store, &device(0), key).unwrap();
+    let expected = Known {
+        received_at: UtcMs::saturating(0),
+        qos: 1,
+        content: content(0, missing.seq.0),
+    };
+    assert_eq!(kept(missing), Some(history::Kept::Known(expected)));
+    assert_eq!(kept(contested), Some(history::Kept::Contested));
+    let (oldest, _) = journal::ends(&store).unwrap();
+    assert_eq!(oldest, Some(Commit(u64::from(COMMITS - FOLD_LAG) + 1)));
 }

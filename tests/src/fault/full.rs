@@ -1,18 +1,27 @@
-//! One strike of a full disk on a gateway under load, judged from outside.
+//! A full disk under a gateway that takes readings, judged from outside: nothing is acknowledged while it is full,
+//! what was stored is folded, delivered and exported, a restart works, and readings are taken again within a
+//! second of space.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use gateway::clock::monotonic;
+use gateway::config::StoreEngine;
+use rand::RngExt;
+use rand_pcg::Pcg32;
 
+use super::{Catch, Tally, Task};
 use crate::depot::{Depot, Shown, fleet_plan};
 use crate::device::Device;
 use crate::ledger::{Audit, Ledger};
 use crate::load::{Load, Plan};
-use crate::peer::{http_get, wait_for};
+use crate::peer::{http_get, say, wait_for};
+use crate::proxy::{Lie, Proxy};
 use crate::small_disk::{Resource, SmallDisk};
 
 /// Size of the disk, in bytes: the store, what it holds back, and other people's files.
@@ -28,6 +37,12 @@ const DEVICES: u32 = 4;
 /// rounds of a load that sends all the time.
 const SILENCE: Duration = Duration::from_millis(400);
 
+/// Longest time from the gateway's word that it is full to its last PUBACK: those are on their way already.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+/// What is said of a gateway that goes on acknowledging.
+const ACKNOWLEDGED: &str = "were acknowledged on a full disk";
+
 /// Longest time from space to the next PUBACK.
 const RESUME_MAX: Duration = Duration::from_secs(1);
 
@@ -38,12 +53,27 @@ const FILL_PAUSE: Duration = Duration::from_millis(2);
 /// What the manual calls the environment's fault.
 const EXIT_ENVIRONMENT: i32 = 3;
 
+/// Disks that fill up at once. A gateway must take readings again within a second, which more of them on a small
+/// machine would make a matter of luck.
+const WORKERS: usize = 3;
+
+/// PUBACKs before the disk fills: from a fresh store to one that has folded and delivered.
+const PUBLICATIONS: std::ops::Range<u64> = 0..200;
+
+/// What other people leave of the bytes: from nothing to just below the watermark.
+const LEFT_BYTES: std::ops::Range<u64> = 0..30 << 20;
+
+/// The same of the inodes.
+const LEFT_INODES: std::ops::Range<u64> = 0..14;
+
 /// What the store keeps free in these runs: the least that the configuration allows.
 const SETTINGS: &str = "[store]\nwatermark = \"32MiB\"\nreserve = \"32MiB\"\nballast = \"32MiB\"\n";
 
 /// When and how the disk fills up.
 #[derive(Clone, Copy, Debug)]
 pub struct Strike {
+    /// Engine of the store.
+    pub engine: StoreEngine,
     /// Seed of the load.
     pub seed: u64,
     /// PUBACKs before it.
@@ -58,21 +88,142 @@ pub struct Strike {
     pub restart: bool,
 }
 
+/// Disks fill up at random points of a load.
+pub(super) fn run(task: &Task) -> Result<Tally> {
+    let begun = AtomicU32::new(0);
+    let work = || {
+        let mut tally = Tally::default();
+        loop {
+            let number = begun.fetch_add(1, Ordering::Relaxed);
+            if number >= task.tries {
+                return tally;
+            }
+            tally += one(task, number);
+        }
+    };
+    let start = monotonic();
+    let mut tally = Tally::default();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            tally += worker.join().map_err(|_| anyhow!("a worker panicked"))?;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    let (name, took) = (task.engine.as_str(), start.elapsed().as_secs_f64());
+    let Tally { tried, failed, .. } = tally;
+    say(&format!(
+        "{} on {name}: {tried} tried, {failed} failed in {took:.0} s",
+        task.fault
+    ));
+    Ok(tally)
+}
+
+fn one(task: &Task, number: u32) -> Tally {
+    let point = point(task, number, &mut task.chance_of(number));
+    let mut tally = Tally::default();
+    match tried(&point) {
+        Ok(Some(())) => tally.tried = 1,
+        Ok(None) => tally.skipped = 1,
+        Err(error) => {
+            (tally.tried, tally.failed) = (1, 1);
+            let (fault, engine) = (task.fault, task.engine.as_str());
+            say(&format!(
+                "{fault} on {engine}, try {number}, {point:?}: {error:#}\nrepeat with: cargo xtask faults \
+                 receipt --fault {fault} --engine {engine} --tries {} --seed {}",
+                number + 1,
+                task.seed
+            ));
+        }
+    }
+    tally
+}
+
+/// One disk; `None` where the machine gives none. What fails is kept.
+fn tried(point: &Strike) -> Result<Option<()>> {
+    let folder = tempfile::tempdir()?;
+    let judged = strike(folder.path(), point).and_then(|audit| {
+        let Some(audit) = audit else { return Ok(None) };
+        ensure!(audit.holds(), "{audit}");
+        ensure!(
+            audit.acknowledged == audit.sent,
+            "the load has not drained: {audit}"
+        );
+        Ok(Some(()))
+    });
+    judged.inspect_err(|_| {
+        let kept = folder.keep();
+        say(&format!("ledger and log are kept in {}", kept.display()));
+    })
+}
+
+fn point(task: &Task, number: u32, chance: &mut Pcg32) -> Strike {
+    let resource = if number.is_multiple_of(2) {
+        Resource::Bytes
+    } else {
+        Resource::Inodes
+    };
+    Strike {
+        engine: task.engine,
+        seed: task.seed_of(number),
+        after_publications: chance.random_range(PUBLICATIONS),
+        resource,
+        left: match resource {
+            // Every second time nothing at all.
+            _ if chance.random_bool(0.5) => 0,
+            Resource::Bytes => chance.random_range(LEFT_BYTES),
+            Resource::Inodes => chance.random_range(LEFT_INODES),
+        },
+        sudden: chance.random_bool(0.5),
+        restart: chance.random_bool(0.5),
+    }
+}
+
+/// A gateway that acknowledges while its disk is full: a proxy does it in its place.
+pub(super) fn acknowledged(task: &Task) -> Result<Catch> {
+    let folder = tempfile::tempdir()?;
+    let point = Strike {
+        engine: task.engine,
+        seed: task.seed,
+        after_publications: 0,
+        resource: Resource::Bytes,
+        left: 0,
+        sudden: false,
+        restart: false,
+    };
+    match strike_behind(folder.path(), &point, Lie::Everything) {
+        Ok(None) => Ok(Catch::Skipped),
+        Ok(Some(_)) => Ok(Catch::Missed),
+        Err(error) => {
+            let what = format!("{error:#}");
+            ensure!(what.contains(ACKNOWLEDGED), "another fault: {what}");
+            Ok(Catch::Caught(what))
+        }
+    }
+}
+
 /// Fill the disk of a gateway under load and make space again; what became of the readings. `None` where the
 /// machine does not allow a disk of its own.
 ///
 /// # Errors
 /// When a promise about a full disk is broken, or the run could not be made.
 pub fn strike(folder: &Path, point: &Strike) -> Result<Option<Audit>> {
+    strike_behind(folder, point, Lie::None)
+}
+
+/// The same with a proxy between devices and gateway, which may lie.
+fn strike_behind(folder: &Path, point: &Strike, lie: Lie) -> Result<Option<Audit>> {
     let Some(disk) = SmallDisk::create(folder, DISK_BYTES, DISK_INODES)? else {
         return Ok(None);
     };
     let names = (0..DEVICES).map(|index| Ok(Device::new(point.seed, index)?.id().to_string()));
     let plan = fleet_plan(&names.collect::<Result<Vec<_>>>()?);
-    let mut depot = Depot::create(folder, &disk.path().join("data"), &plan, SETTINGS)?;
+    let settings = format!("{SETTINGS}engine = {:?}\n", point.engine.as_str());
+    let mut depot = Depot::create(folder, &disk.path().join("data"), &plan, &settings)?;
     let ledger = Arc::new(Ledger::create(&folder.join("ledger"))?);
     depot.start()?;
-    let load = Load::start(load_plan(&depot, point.seed), Some(&ledger))?;
+    let proxy = Proxy::start(depot.mqtt, lie)?;
+    let load = Load::start(load_plan(proxy.address, point.seed), Some(&ledger))?;
     wait_for("the load to go on", || {
         ensure!(load.is_running(), "a device gave up");
         Ok((load.acknowledged() >= point.after_publications).then_some(()))
@@ -148,9 +299,9 @@ fn has_ended(depot: &mut Depot) -> Result<bool> {
     Ok(false)
 }
 
-fn load_plan(depot: &Depot, seed: u64) -> Plan {
+fn load_plan(address: SocketAddr, seed: u64) -> Plan {
     Plan {
-        address: depot.mqtt,
+        address,
         seed,
         devices: DEVICES,
         window: 8,
@@ -177,11 +328,17 @@ fn await_full(depot: &Depot, resource: Resource) -> Result<()> {
 
 /// Nothing is acknowledged. What was on its way when the gateway found itself full may still arrive first.
 fn is_silent(load: &Load) -> Result<()> {
-    let mut last = (load.acknowledged(), monotonic());
+    let first = (load.acknowledged(), monotonic());
+    let mut last = first;
     let settled = |since: Instant| since.elapsed() >= SILENCE;
     wait_for("PUBACKs to stop", || {
         ensure!(load.is_running(), "a device gave up");
         let acknowledged = load.acknowledged();
+        ensure!(
+            first.1.elapsed() < SETTLE_MAX,
+            "{} publications {ACKNOWLEDGED}",
+            acknowledged - first.0
+        );
         if acknowledged != last.0 {
             last = (acknowledged, monotonic());
         }
@@ -191,7 +348,7 @@ fn is_silent(load: &Load) -> Result<()> {
     let after = load.acknowledged();
     ensure!(
         after == last.0,
-        "{} publications were acknowledged on a full disk",
+        "{} publications {ACKNOWLEDGED}",
         after - last.0
     );
     Ok(())
