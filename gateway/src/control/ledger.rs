@@ -1,5 +1,6 @@
 //! `ledger`: what came of devices, what became of it, and what is missing.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use protocol::key::DeviceId;
@@ -8,7 +9,7 @@ use super::Emit;
 use super::desk::{Desk, DeskError};
 use super::row::Row;
 use crate::ingest::ledger::{Ledger, ledger};
-use crate::store::device;
+use crate::store::{StoreError, device, history};
 
 impl Desk {
     /// One row for a device that was ever heard, or for each of them.
@@ -27,14 +28,28 @@ impl Desk {
             }
             return Ok(rows);
         }
-        device::each(&self.store, |device| {
+        for device in self.heard()? {
             let Some(ledger) = ledger(&self.store, &device)? else {
-                return Ok(ControlFlow::Continue(()));
+                continue;
             };
             rows += 1;
-            Ok(emit(row(&device, &ledger)))
-        })?;
+            if emit(row(&device, &ledger)).is_break() {
+                break;
+            }
+        }
         Ok(rows)
+    }
+
+    /// Every device that was ever heard: what is known of one may be damaged, and its records still there.
+    fn heard(&self) -> Result<BTreeSet<DeviceId>, StoreError> {
+        let mut heard = BTreeSet::new();
+        let mut note = |device| {
+            heard.insert(device);
+            Ok(ControlFlow::Continue(()))
+        };
+        device::each(&self.store, &mut note)?;
+        history::each_device(&self.store, &mut note)?;
+        Ok(heard)
     }
 }
 

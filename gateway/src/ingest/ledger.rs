@@ -14,7 +14,7 @@ use crate::store::damage::{self, unreadable};
 use crate::store::device::turned_away;
 use crate::store::doubt::{self, Doubts};
 use crate::store::seen::{self, BootId, Run};
-use crate::store::{Batch, PAGE_MAX_ROWS, Store, StoreError, book, damage};
+use crate::store::{Batch, PAGE_MAX_ROWS, Store, StoreError, book};
 use protocol::key::Seq;
 
 /// Everything about one device.

@@ -10,8 +10,8 @@
 //! anew from the rows, never below what was promised; seen runs are counted anew. The last batch may come
 //! back in part; the fold does again what it needs.
 //!
-//! What each engine's files still hold is read without the engine: by [`super::wreck`] for sled, by
-//! [`super::pages`] for redb. Both give rows sealed as they were found, and only what passes the checksum
+//! What each engine's files still hold is read without the engine: by `wreck.rs` for sled, by
+//! `pages.rs` for redb. Both give rows sealed as they were found, and only what passes the checksum
 //! of key and value is believed.
 
 mod copy;

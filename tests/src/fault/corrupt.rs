@@ -22,7 +22,6 @@ use super::{Catch, Tally, Task};
 use crate::depot::{Shown, fact};
 use crate::ledger::Name;
 use crate::load::Load;
-use crate::peer::say;
 
 pub(super) fn run(task: &Task) -> Result<Tally> {
     let create = |engine, seed| Scene::create(engine, seed).map(Some);
@@ -155,7 +154,7 @@ fn owns_up(scene: &Scene, lost: &[Name], all_is_named: bool) -> Result<()> {
         let ledger = ledgers.iter().find(|row| row["device"] == device.as_str());
         let named = ledger.is_some_and(|row| {
             let some = |name: &str| row[name].as_u64() > Some(0);
-            some("unexplained") || some("damaged") || row["balanced"] == Value::Bool(false)
+            some("unexplained") || some("damaged_rows_h") || row["balanced"] == Value::Bool(false)
         });
         ensure!(
             named,
@@ -239,7 +238,6 @@ fn flawed(
         set_aside_before: 0,
     };
     let fate = judge(&mut scene, load, &harm)?;
-    say(&format!("{}: {fate:?}", task.fault));
     Ok(match fate.broken() {
         Some(broken) => Catch::Caught(broken),
         None => Catch::Missed,
