@@ -10,7 +10,7 @@ use super::query::{Place, QueryError, configuration, done, plain};
 use crate::config::{STORE_FOLDER, StoreEngine};
 use crate::control::{Client, Row};
 use crate::store::salvage::{self, Report, Survey};
-use crate::store::{Store, StoreError};
+use crate::store::{Patience, Store, StoreError};
 
 /// Most times that a store is opened until all of it can be read: damage that opening does not meet is met by
 /// reading, and then opening salvages.
@@ -79,7 +79,7 @@ fn open_all(engine: StoreEngine, folder: &Path) -> Result<(Vec<Report>, u64), St
     let mut reports = Vec::new();
     let mut opening = 1;
     loop {
-        let (store, report) = Store::open_or_salvage(engine, folder)?;
+        let (store, report) = Store::open_or_salvage(engine, folder, &Patience::endless())?;
         reports.extend(report);
         match store.check_rows() {
             Err(StoreError::Damaged { .. } | StoreError::Read { .. }) if opening < OPENINGS_MAX => {

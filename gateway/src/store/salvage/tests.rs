@@ -225,8 +225,7 @@ fn damage(log: &Path, seed: u64) -> Range<u64> {
 fn open_all(kind: StoreEngine, store: &Path) -> (u32, BTreeSet<Name>) {
     let mut salvages = 0;
     for _ in 0..OPENINGS_MAX {
-        let (store, report) =
-            Store::open_or_salvage(kind, store, &Patience::endless()).unwrap();
+        let (store, report) = Store::open_or_salvage(kind, store, &Patience::endless()).unwrap();
         salvages += u32::from(report.is_some());
         if let Ok(found) = records(&store) {
             let newest = store.newest_commit();
