@@ -15,8 +15,7 @@ use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 use protocol::units::UtcMs;
 
 use super::content::Content;
-use super::damage::CHECKSUM_BYTES;
-use super::key::{Key, Kind, split_in_epoch, split_record};
+use super::key::{Key, Kind, split_in_epoch, split_part, split_record};
 use super::run::{self, Entries, RUN, WINDOW_NUMBERS, merge, window};
 use super::{Batch, Order, Span, Store, StoreError, row_error, successor};
 
@@ -312,6 +311,26 @@ pub fn each_device(
     mut visit: impl FnMut(DeviceId) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
     super::device::each_device(store, Kind::History, &mut visit)
+}
+
+/// The row that holds what two versions of it hold; `rest` is its key behind the letter of its kind.
+///
+/// # Errors
+/// When one of them is damaged.
+pub(super) fn merge_versions(rest: &[u8], one: &[u8], other: &[u8]) -> Result<Batch, StoreError> {
+    let named = split_part(rest).and_then(|(device, at)| {
+        let device: DeviceId = device.parse().ok()?;
+        Some((device, split_record(at)?))
+    });
+    let (device, at) =
+        named.ok_or_else(|| row_error("record", rest.escape_ascii(), "key names no record"))?;
+    let mut entries: Entries = decode(&device, at, one)?.into_iter().collect();
+    for (key, kept) in decode(&device, at, other)? {
+        merge(&mut entries, key, kept);
+    }
+    let mut batch = Batch::default();
+    write(&mut batch, &device, at, entries.iter());
+    Ok(batch)
 }
 
 /// What a row under the key `at` holds.

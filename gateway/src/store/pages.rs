@@ -16,7 +16,7 @@
 //! file, and the one that leads to the furthest cursors is the newest that can still be read. Its sound leaves
 //! say all there is in their stretch of keys. Where it has holes, the trees before it fill in; and last every leaf
 //! of the file is looked at, whoever points to it. Of these strays only rows are taken that are written once and
-//! never change (journal, records, plan revisions, audit, quarantine), or cursors, which only rise: an old page may hold an
+//! never change, or only grow (journal, records, plan revisions, audit, quarantine), or cursors, which only rise: an old page may hold an
 //! identity from before it was revoked, or a setting from before it was changed.
 
 mod layout;

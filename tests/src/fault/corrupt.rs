@@ -43,8 +43,9 @@ fn strike(this: &mut Try<'_>, engine: StoreEngine) -> Result<Fate> {
             all_is_named,
         )
     } else {
-        let name = row::damage(&store, engine, &mut this.chance)?;
-        (format!("the row of {name}"), BTreeSet::from([name]), true)
+        let row = row::damage(&store, engine, &mut this.chance)?;
+        let touched = wound::found_in(&row, promised.iter())?;
+        (format!("the row of {touched:?}"), touched, true)
     };
     let harm = Harm {
         promised: promised.into_keys().collect(),
@@ -195,7 +196,8 @@ fn set_aside(scene: &Scene) -> Result<usize> {
 /// A gateway that believes rows without their checksum, on a store with one row changed.
 pub(super) fn believed(task: &Task) -> Result<Catch> {
     flawed(task, "believe", |this, store| {
-        row::damage(store, StoreEngine::Sled, &mut this.chance).map(|name| BTreeSet::from([name]))
+        let row = row::damage(store, StoreEngine::Sled, &mut this.chance)?;
+        wound::found_in(&row, this.scene.ledger().promised().iter())
     })
 }
 

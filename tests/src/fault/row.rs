@@ -27,8 +27,8 @@ const FIRST_READING: u32 = 2;
 /// the strength of the radio signal.
 const LAST_OF_CONTENT: usize = 5;
 
-/// Flip a bit of the content of one stored record; which one.
-pub(super) fn damage(store: &Path, engine: StoreEngine, chance: &mut Pcg32) -> Result<Name> {
+/// Flip a bit of the content of the last record in one row; what the row held before.
+pub(super) fn damage(store: &Path, engine: StoreEngine, chance: &mut Pcg32) -> Result<Vec<u8>> {
     change(store, engine, chance, |value| {
         let mut value = value.to_vec();
         let at = value.len().checked_sub(LAST_OF_CONTENT)?;
@@ -37,18 +37,18 @@ pub(super) fn damage(store: &Path, engine: StoreEngine, chance: &mut Pcg32) -> R
     })
 }
 
-/// Take one stored record away; which one.
-pub(super) fn remove(store: &Path, engine: StoreEngine, chance: &mut Pcg32) -> Result<Name> {
+/// Take one row away; what it held.
+pub(super) fn remove(store: &Path, engine: StoreEngine, chance: &mut Pcg32) -> Result<Vec<u8>> {
     change(store, engine, chance, |_| None)
 }
 
-/// Put what `change` makes of a value in its place; nothing removes the row.
+/// Put what `change` makes of a value in its place; nothing removes the row. What it was.
 fn change(
     store: &Path,
     engine: StoreEngine,
     chance: &mut Pcg32,
     change: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
-) -> Result<Name> {
+) -> Result<Vec<u8>> {
     match engine {
         StoreEngine::Sled => {
             let config = sled::Config::new().path(store).segment_size(SEGMENT_BYTES);
@@ -62,7 +62,7 @@ fn change(
                 None => drop(db.remove(key)?),
             }
             db.flush()?;
-            name(key)
+            Ok(value.to_vec())
         }
         StoreEngine::Redb => {
             let db = Database::create(store.join(engine.file()))?;
@@ -73,7 +73,8 @@ fn change(
                 .collect::<Result<_>>()?;
             let key = &reading(keys, chance)?;
             let value = records.get(key.as_slice())?.context("a value")?;
-            let changed = change(value.value());
+            let before = value.value().to_vec();
+            let changed = change(&before);
             drop((value, records));
             let transaction = db.begin_write()?;
             {
@@ -84,7 +85,7 @@ fn change(
                 }
             }
             transaction.commit()?;
-            name(key)
+            Ok(before)
         }
     }
 }
@@ -96,7 +97,7 @@ fn reading(mut keys: Vec<Vec<u8>>, chance: &mut Pcg32) -> Result<Vec<u8>> {
     Ok(keys.swap_remove(chance.random_range(0..keys.len())))
 }
 
-/// `h| device 0 0 epoch u64 boot u32 seq u32`, as the store lays a record out; a device id has no zero.
+/// `h| device 0 0 epoch u64 boot u32 seq u32` of the first record, as the store lays out a row of records; a device id has no zero.
 fn name(key: &[u8]) -> Result<Name> {
     let parts = || {
         let (device, rest) = key

@@ -123,22 +123,32 @@ impl Wound {
     ) -> Result<BTreeSet<Name>> {
         let from = self.at.start.saturating_sub(REACH_BYTES);
         let until = (self.at.end + REACH_BYTES).min(self.before.len() as u64);
-        let near = &self.before[usize::try_from(from)?..usize::try_from(until)?];
-        let mut sought: HashMap<[u8; PREFIX_BYTES], Vec<(Vec<u8>, &Name)>> = HashMap::new();
-        for (name, record) in records {
-            let content = content(name, record)?;
-            let prefix = *content.first_chunk().context("a record is longer")?;
-            sought.entry(prefix).or_default().push((content, name));
-        }
-        let mut touched = BTreeSet::new();
-        for (at, window) in near.windows(PREFIX_BYTES).enumerate() {
-            let candidates = window.first_chunk().and_then(|prefix| sought.get(prefix));
-            let found = candidates.into_iter().flatten();
-            let found = found.filter(|(content, _)| near[at..].starts_with(content));
-            touched.extend(found.map(|(_, name)| (*name).clone()));
-        }
-        Ok(touched)
+        found_in(
+            &self.before[usize::try_from(from)?..usize::try_from(until)?],
+            records,
+        )
     }
+}
+
+/// The records that some bytes hold.
+pub(super) fn found_in<'a>(
+    near: &[u8],
+    records: impl Iterator<Item = (&'a Name, &'a Record)>,
+) -> Result<BTreeSet<Name>> {
+    let mut sought: HashMap<[u8; PREFIX_BYTES], Vec<(Vec<u8>, &Name)>> = HashMap::new();
+    for (name, record) in records {
+        let content = content(name, record)?;
+        let prefix = *content.first_chunk().context("a record is longer")?;
+        sought.entry(prefix).or_default().push((content, name));
+    }
+    let mut touched = BTreeSet::new();
+    for (at, window) in near.windows(PREFIX_BYTES).enumerate() {
+        let candidates = window.first_chunk().and_then(|prefix| sought.get(prefix));
+        let found = candidates.into_iter().flatten();
+        let found = found.filter(|(content, _)| near[at..].starts_with(content));
+        touched.extend(found.map(|(_, name)| (*name).clone()));
+    }
+    Ok(touched)
 }
 
 /// Bytes of a record by which it is looked for first: version, number, and most of the uptime.

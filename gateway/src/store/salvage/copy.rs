@@ -15,6 +15,9 @@ use super::super::{
 pub(super) trait Hold {
     fn write(&mut self, batch: Batch) -> io::Result<()>;
 
+    /// The value of a row, checksum behind; `None` when there is none, or when values are not kept.
+    fn value(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>>;
+
     /// The keys from `from` until `until` (`None`: to the end), at most [`PAGE_MAX_ROWS`].
     fn keys(&self, from: &[u8], until: Option<&[u8]>) -> io::Result<Vec<Vec<u8>>>;
 }
@@ -22,6 +25,10 @@ pub(super) trait Hold {
 impl Hold for Box<dyn Engine> {
     fn write(&mut self, batch: Batch) -> io::Result<()> {
         self.apply(&batch).map_err(io::Error::other)
+    }
+
+    fn value(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Engine::value(&**self, key).map_err(io::Error::other)
     }
 
     fn keys(&self, from: &[u8], until: Option<&[u8]>) -> io::Result<Vec<Vec<u8>>> {
@@ -50,6 +57,10 @@ impl Hold for Listing {
             }
         }
         Ok(())
+    }
+
+    fn value(&self, _: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
     }
 
     fn keys(&self, from: &[u8], until: Option<&[u8]>) -> io::Result<Vec<Vec<u8>>> {
@@ -152,14 +163,18 @@ impl<H: Hold> Copy<H> {
         batch.writes.insert(key, Some(sealed));
     }
 
-    /// Keeps a row of which nobody knows how old it is, where there is none. Only rows that never change
-    /// come this way, but for a record that became contested: that it stays.
-    fn keep_spare(&mut self, batch: &mut Batch, row: Row) -> io::Result<()> {
-        let (key, sealed) = &row;
-        let there = self.hold.keys(key, Some(&successor(key)))?;
-        let contested = is(Kind::History, key) && history::is_tombstone(sealed);
-        if there.is_empty() || contested || is(Kind::Meta, key) {
-            self.keep(batch, row);
+    /// Keeps a row of which nobody knows how old it is, where there is none. Only rows that never change come this
+    /// way, and rows of the history, which only grow: of those the versions are put together.
+    fn keep_spare(&mut self, batch: &mut Batch, (key, sealed): Row) -> io::Result<()> {
+        if is(Kind::History, &key)
+            && let Some(there) = self.hold.value(&key)?
+        {
+            batch.append(merged(&key, &there, &sealed).unwrap_or_default());
+            return Ok(());
+        }
+        let there = self.hold.keys(&key, Some(&successor(&key)))?;
+        if there.is_empty() || is(Kind::Meta, &key) {
+            self.keep(batch, (key, sealed));
         }
         Ok(())
     }
@@ -177,6 +192,18 @@ impl<H: Hold> Copy<H> {
             batch.writes.extend(keys.into_iter().map(|key| (key, None)));
         }
     }
+}
+
+/// The row of the history that holds what both versions hold, if that is more than the first does.
+fn merged(key: &[u8], there: &[u8], spare: &[u8]) -> Option<Batch> {
+    let rest = key.strip_prefix(Key::of(Kind::History).bytes())?;
+    let [one, other] = [there, spare].map(|sealed| damage::unseal(key, sealed.to_vec()).ok());
+    let batch = history::merge_versions(rest, &one?, &other?).ok()?;
+    let changed = batch
+        .writes
+        .values()
+        .any(|row| row.as_deref() != Some(there));
+    changed.then_some(batch)
 }
 
 fn is(kind: Kind, key: &[u8]) -> bool {
@@ -225,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spare_row_fills_a_gap_and_replaces_nothing_but_a_record_that_is_contested() {
+    fn a_spare_row_fills_a_gap_and_replaces_nothing() {
         let mut copy = Copy::new(Listing::default());
         copy.take(Change::Set(sealed(b"j|1", b"new"))).unwrap();
         copy.take(Change::Spare(sealed(b"j|1", b"old"))).unwrap();

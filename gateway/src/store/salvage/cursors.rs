@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use protocol::key::RecordKey;
+use protocol::key::{DeviceId, RecordKey};
 use serde::Deserialize;
 
-use super::super::history::{self, Known};
+use super::super::history::{self, Kept, Known};
 use super::super::journal::{self, Chunk, Entry};
 use super::super::key::{Key, Kind, split_part};
+use super::super::run::{Entries, merge};
 use super::super::table::{self, Table};
 use super::super::{Batch, Commit, Store, StoreError, view};
 
@@ -59,27 +60,35 @@ fn settle(store: &Store, folded: Commit) -> Result<(), StoreError> {
 }
 
 fn settle_one(store: &Store, chunk: &Chunk) -> Result<(), StoreError> {
-    let mut batch = Batch::default();
+    let mut taken: BTreeMap<&DeviceId, Entries> = BTreeMap::new();
     for entry in &chunk.entries {
         match entry {
-            Entry::Contested { device, key } => history::contest(&mut batch, device, *key),
+            Entry::Contested { device, key } => {
+                merge(taken.entry(device).or_default(), *key, Kept::Contested);
+            }
             Entry::Records(arrived) => {
+                let of_device = taken.entry(&arrived.device).or_default();
                 for stored in &arrived.records {
                     let key = RecordKey {
                         epoch: arrived.epoch,
                         boot: arrived.boot,
                         seq: stored.seq,
                     };
-                    if history::value(store, &arrived.device, key)?.is_none() {
-                        let known = Known {
-                            received_at: arrived.received_at,
-                            qos: arrived.qos,
-                            content: stored.content.clone(),
-                        };
-                        history::put(&mut batch, &arrived.device, key, &known);
-                    }
+                    let known = Known {
+                        received_at: arrived.received_at,
+                        qos: arrived.qos,
+                        content: stored.content.clone(),
+                    };
+                    merge(of_device, key, Kept::Known(known));
                 }
             }
+        }
+    }
+    let mut batch = Batch::default();
+    for (device, entries) in taken {
+        let entries: Vec<_> = entries.into_iter().collect();
+        for run in history::runs(&entries) {
+            history::keep(store, &mut batch, device, run)?;
         }
     }
     journal::remove(&mut batch, chunk);
