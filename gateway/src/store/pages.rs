@@ -100,6 +100,9 @@ pub(super) fn replay(
     visit: &mut dyn FnMut(Change) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut file = Paged::open(folder)?;
+    if file.newest_root().is_none() {
+        visit(Change::Unplaced)?;
+    }
     let mut trees: Vec<(Rank, Pointer)> = Vec::new();
     let transactions = file.transactions();
     file.each_leaf(|file, at, leaf| {
@@ -227,6 +230,20 @@ impl Paged {
             Some((at, u64::from_le_bytes(*transaction)))
         };
         SLOTS.into_iter().filter_map(slot).collect()
+    }
+
+    /// The root that the header names, if all pages on the way and itself are as they were written.
+    fn newest_root(&mut self) -> Option<Pointer> {
+        let header = self.bytes(0, PAGE_BYTES)?;
+        if !header.starts_with(MAGIC) {
+            return None;
+        }
+        let primary = usize::from(header.get(MAGIC.len())? & PRIMARY != 0);
+        let slot = SLOTS.get(primary).copied()?;
+        let (leaf, sound) = self.page(pointer(header.get(slot + 8..slot + 32)?)?)?;
+        let root = roots(&leaf).pop().filter(|_| sound)?;
+        let (_, sound) = self.page(root)?;
+        sound.then_some(root)
     }
 
     /// Whether every page of a slot's tree of rows is as it was written; then its newest commit.
