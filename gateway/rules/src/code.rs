@@ -241,7 +241,7 @@ mod tests {
             assert_eq!(code.as_str().parse(), Ok(*code));
             assert!(!code.title().is_empty() && !code.next_action().is_empty());
         }
-        assert_eq!(Code::ALL.len(), 44, "the dictionary has 44 codes");
+        assert_eq!(Code::ALL.len(), 45, "the dictionary has 45 codes");
     }
 
     #[test]
