@@ -224,6 +224,9 @@ fn what_the_endpoint_turned_away_is_in_the_ledger_of_its_device_over_a_kill() {
         Ok((turned_away(&depot)? == Some(3)).then_some(()))
     })
     .unwrap();
+    // What is counted lies in the store; the next barrier, which this PUBACK waits for, makes it durable.
+    send(&depot, &[&batch().unwrap()]).unwrap();
+    let (_, before, _) = ask(&depot, &["ledger", DEVICE, "--json"]).unwrap();
     depot.kill().unwrap();
     assert_eq!(turned_away(&depot).unwrap(), Some(3));
     let (_, after, _) = ask(&depot, &["ledger", DEVICE, "--json"]).unwrap();
