@@ -24,12 +24,13 @@ use std::fs::{File, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::folder::{
     self, Panicked, io_error as io, is_mangled, make_folder, panic_text, sync_folder,
 };
 use super::{Batch, Engine, EngineError, Order, Row, Span, StoreError};
+use crate::clock::monotonic;
 use crate::config::StoreEngine;
 
 /// Size of a log segment, in bytes. sled sends nodes above a quarter of it to blob files.
@@ -52,6 +53,13 @@ const UNFINISHED: &str = ".generating";
 
 /// What stands before the name of a snapshot while the store is opened without it.
 const ASIDE: &str = "aside.";
+
+/// How long opening waits for a lock that somebody holds: sled gives its own back on a thread of its own, a
+/// moment after the last handle is gone.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// How often it looks.
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// The default engine.
 pub(super) struct Sled {
@@ -307,7 +315,15 @@ fn open_as_it_is(folder: &Path) -> Result<::sled::Db, StoreError> {
         path: folder.to_owned(),
         detail,
     };
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+    let begun = monotonic();
+    let mut opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+    while matches!(&opened, Ok(Err(::sled::Error::Io(source))) if is_lock(source))
+        && begun.elapsed() < LOCK_WAIT
+    {
+        std::thread::sleep(LOCK_LOOK);
+        opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+    }
+    match opened {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(::sled::Error::Io(source))) if is_lock(&source) => Err(StoreError::Locked {
             path: folder.to_owned(),
