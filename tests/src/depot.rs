@@ -247,7 +247,7 @@ impl Depot {
         Ok(records)
     }
 
-    /// Lines of the file sink, each a `CloudEvent`.
+    /// Lines of the file sink, each a `CloudEvent`; one that is being written is not there yet.
     ///
     /// # Errors
     /// When there is a line that is no JSON.
@@ -257,8 +257,9 @@ impl Depot {
             return Ok(Vec::new());
         }
         let text = fs::read_to_string(path)?;
+        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
         let line = |line| serde_json::from_str(line).with_context(|| format!("line {line:?}"));
-        text.lines().map(line).collect()
+        whole.lines().map(line).collect()
     }
 
     /// Wait until the gateway has judged everything it has stored by now, however much that is.
