@@ -84,37 +84,43 @@ pub fn revise(told: &Told, silent: &View, heard: &BTreeMap<DeviceId, Heard>) -> 
     let fresh = silent
         .values()
         .filter(|event| !told.contains_key(&event.id) && !goes_on(event));
-    let opened = fresh.map(|event| Revision {
-        event: event.clone(),
-        rev: 1,
-        phase: Phase::Open,
-        case_id: case_id(&event.id),
-        predecessors: Vec::new(),
-        late: false,
-    });
+    let opened = fresh.cloned().map(opened);
     let over = open
         .iter()
         .filter(|before| !silent.values().any(|event| is_of_one(&before.event, event)));
     let closed = over.map(|before| {
         let back = heard.get(&before.event.actor).map(|last| last.at);
-        let ended = back
-            .unwrap_or(before.event.occurred_at)
-            .max(before.event.occurred_at);
-        let event = Event {
-            closed: true,
-            ended_at: Some(ended),
-            ..before.event.clone()
-        };
-        let rev = before.rev.saturating_add(1);
-        Revision {
-            event,
-            rev,
-            phase: Phase::Close,
-            late: false,
-            ..(*before).clone()
-        }
+        closed(before, back.unwrap_or(before.event.occurred_at))
     });
     opened.chain(closed).collect()
+}
+
+/// A statement made for the first time.
+fn opened(event: Event) -> Revision {
+    Revision {
+        rev: 1,
+        phase: Phase::Open,
+        case_id: case_id(&event.id),
+        predecessors: Vec::new(),
+        late: false,
+        event,
+    }
+}
+
+/// A statement that ended at `at`, or at its beginning if that is later.
+fn closed(before: &Revision, at: UtcMs) -> Revision {
+    let event = Event {
+        closed: true,
+        ended_at: Some(at.max(before.event.occurred_at)),
+        ..before.event.clone()
+    };
+    Revision {
+        event,
+        rev: before.rev.saturating_add(1),
+        phase: Phase::Close,
+        late: false,
+        ..before.clone()
+    }
 }
 
 fn is_open_silence(told: &Revision) -> bool {

@@ -17,12 +17,12 @@ use std::time::Duration;
 use protocol::key::{DeviceId, RecordKey};
 use protocol::units::UtcMs;
 
-use super::{Heard, millis};
+use super::{Heard, closed, millis, opened};
 use crate::code::Code;
 use crate::event::{
-    ClockProblem, Confidence, Detail, Event, Evidence, Phase, Revision, Severity, TimeQuality,
+    ClockProblem, Confidence, Detail, Event, Evidence, Revision, Severity, TimeQuality,
 };
-use crate::identity::{Opening, Subject, case_id, event_id};
+use crate::identity::{Opening, Subject, event_id};
 use crate::notify::Told;
 use crate::plan::Plan;
 use crate::plan::shipment::{Attachment, Shipment, Unit};
@@ -216,32 +216,6 @@ fn is_attached(shipment: &Shipment, event: &Event, now: UtcMs) -> bool {
     })
 }
 
-fn opened(event: Event) -> Revision {
-    Revision {
-        rev: 1,
-        phase: Phase::Open,
-        case_id: case_id(&event.id),
-        predecessors: Vec::new(),
-        late: false,
-        event,
-    }
-}
-
-fn closed(before: &Revision, at: UtcMs) -> Revision {
-    let event = Event {
-        closed: true,
-        ended_at: Some(at.max(before.event.occurred_at)),
-        ..before.event.clone()
-    };
-    Revision {
-        event,
-        rev: before.rev.saturating_add(1),
-        phase: Phase::Close,
-        late: false,
-        ..before.clone()
-    }
-}
-
 fn implausible(
     plan: &Plan,
     shipment: &Shipment,
@@ -294,6 +268,7 @@ fn implausible(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Phase;
 
     const TOLERANCE: Duration = Duration::from_secs(3_600);
     const HOUR_MS: i64 = 3_600_000;

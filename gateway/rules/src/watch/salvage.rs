@@ -7,9 +7,10 @@
 use protocol::key::DeviceId;
 use protocol::units::UtcMs;
 
+use super::opened;
 use crate::code::Code;
-use crate::event::{Confidence, Detail, Event, Phase, Revision, Salvaged, Severity, TimeQuality};
-use crate::identity::{Opening, Subject, case_id, event_id};
+use crate::event::{Confidence, Detail, Event, Revision, Salvaged, Severity, TimeQuality};
+use crate::identity::{Opening, Subject, event_id};
 
 /// Stands in the place of a shipment's id in what concerns the gateway itself; no plan can have it.
 pub const GATEWAY_SUBJECT: &str = "$gateway";
@@ -51,14 +52,7 @@ pub fn salvaged(gateway: &DeviceId, at: UtcMs, salvaged: Salvaged) -> Revision {
         detail: Detail::Salvage(salvaged),
         evidence: Vec::new(),
     };
-    Revision {
-        rev: 1,
-        phase: Phase::Open,
-        case_id: case_id(&event.id),
-        predecessors: Vec::new(),
-        late: false,
-        event,
-    }
+    opened(event)
 }
 
 #[cfg(test)]
