@@ -82,8 +82,8 @@ pub enum StoreError {
         /// What is short.
         shortage: Shortage,
     },
-    /// A read failed.
-    #[error("store read failed: {cause}")]
+    /// A read failed. Engines refuse reads too once a write has failed, so nothing may be acknowledged.
+    #[error("store read failed, nothing more is acknowledged: {cause}")]
     Read {
         /// What the engine said.
         cause: String,

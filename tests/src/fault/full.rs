@@ -114,7 +114,7 @@ pub(super) fn run(task: &Task) -> Result<Tally> {
         Ok::<_, anyhow::Error>(())
     })?;
     let (name, took) = (task.engine.as_str(), start.elapsed().as_secs_f64());
-    let Tally { tried, failed, .. } = tally;
+    let Tally { tried, failed, .. } = &tally;
     say(&format!(
         "{} on {name}: {tried} tried, {failed} failed in {took:.0} s",
         task.fault
@@ -129,9 +129,9 @@ fn one(task: &Task, number: u32) -> Tally {
         Ok(Some(())) => tally.tried = 1,
         Ok(None) => tally.skipped = 1,
         Err(error) => {
-            (tally.tried, tally.failed) = (1, 1);
+            tally.tried = 1;
             let (fault, engine) = (task.fault, task.engine.as_str());
-            say(&format!(
+            tally.fail(format!(
                 "{fault} on {engine}, try {number}, {point:?}: {error:#}\nrepeat with: cargo xtask faults \
                  receipt --fault {fault} --engine {engine} --tries {} --seed {}",
                 number + 1,

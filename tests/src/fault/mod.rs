@@ -226,22 +226,34 @@ impl Task {
 }
 
 /// What came of the tries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Made.
     pub tried: u32,
     /// Of these, with a broken promise, or not carried through.
     pub failed: u32,
+    /// What was wrong with those that failed, as far as it was told one by one.
+    pub faults: Vec<String>,
     /// Not made, because this machine does not give what they need.
     pub skipped: u32,
     /// How the fault was brought about, where there is more than one way.
     pub means: Option<&'static str>,
 }
 
+impl Tally {
+    /// Count a try that failed, and say why at once.
+    fn fail(&mut self, what: String) {
+        say(&what);
+        self.failed += 1;
+        self.faults.push(what);
+    }
+}
+
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.tried += other.tried;
         self.failed += other.failed;
+        self.faults.extend(other.faults);
         self.skipped += other.skipped;
         self.means = self.means.or(other.means);
     }
@@ -258,12 +270,10 @@ impl Fault {
             seed,
         };
         let tally = (self.run)(&task).unwrap_or_else(|error| {
-            say(&format!("{} on {}: {error:#}", self.name, engine.as_str()));
-            Tally {
-                tried: tries,
-                failed: tries,
-                ..Tally::default()
-            }
+            let mut tally = Tally::default();
+            tally.fail(format!("{} on {}: {error:#}", self.name, engine.as_str()));
+            (tally.tried, tally.failed) = (tries, tries);
+            tally
         });
         let mut row = json!({
             "fault": self.name,
@@ -276,9 +286,14 @@ impl Fault {
         if let Some(means) = tally.means {
             row["means"] = means.into();
         }
+        let mut faults = tally.faults;
+        if !may_skip(tally.skipped) {
+            faults.push(format!("{} on {} was skipped", self.name, engine.as_str()));
+        }
         Report {
             row,
-            good: tally.failed == 0 && may_skip(tally.skipped),
+            good: tally.failed == 0 && faults.is_empty(),
+            faults,
         }
     }
 }
@@ -293,28 +308,30 @@ impl Control {
             tries: 1,
             seed,
         };
-        let catch = (self.run)(&task).unwrap_or_else(|error| {
-            say(&format!("{}: not carried through: {error:#}", self.name));
-            Catch::Missed
-        });
-        let (tried, caught) = match &catch {
-            Catch::Caught(what) => {
+        let name = self.name;
+        let repeat =
+            format!("repeat with: cargo xtask faults receipt --fault {name} --seed {seed}");
+        let (tried, caught, fault) = match (self.run)(&task) {
+            Ok(Catch::Caught(what)) => {
                 let first = what.lines().next().unwrap_or_default();
-                say(&format!("{}: caught: {first}", self.name));
-                (1, 1)
+                say(&format!("{name}: caught: {first}"));
+                (1, 1, None)
             }
-            Catch::Missed => {
-                let name = self.name;
-                say(&format!(
-                    "{name}: not caught\nrepeat with: cargo xtask faults receipt --fault {name} --seed {seed}"
-                ));
-                (1, 0)
-            }
-            Catch::Skipped => (0, 0),
+            Ok(Catch::Missed) => (1, 0, Some(format!("{name}: not caught\n{repeat}"))),
+            Ok(Catch::Skipped) if may_skip(1) => (0, 0, None),
+            Ok(Catch::Skipped) => (0, 0, Some(format!("{name} was skipped"))),
+            Err(error) => (
+                1,
+                0,
+                Some(format!("{name}: not carried through: {error:#}\n{repeat}")),
+            ),
         };
+        let faults: Vec<_> = fault.into_iter().collect();
+        faults.iter().for_each(|fault| say(fault));
         Report {
-            row: json!({"control": self.name, "tried": tried, "caught": caught}),
-            good: caught == tried && may_skip(1 - tried),
+            row: json!({"control": name, "tried": tried, "caught": caught}),
+            good: faults.is_empty(),
+            faults,
         }
     }
 }
@@ -331,4 +348,6 @@ pub struct Report {
     pub row: Value,
     /// Whether it is as it must be.
     pub good: bool,
+    /// What is not, to be told once more at the end of a long output.
+    pub faults: Vec<String>,
 }

@@ -95,8 +95,7 @@ fn one(
         match told(fate) {
             None => scene = Some(present),
             Some(what) => {
-                tally.failed += 1;
-                blame(task, number, &what);
+                tally.fail(blame(task, number, &what));
                 present.keep();
             }
         }
@@ -112,8 +111,8 @@ fn told(fate: Result<Fate>) -> Option<String> {
     }
 }
 
-fn blame(task: &Task, number: u32, what: &str) {
-    say(&format!(
+fn blame(task: &Task, number: u32, what: &str) -> String {
+    format!(
         "{} on {}, try {number}: {what}\nrepeat with: cargo xtask faults receipt --fault {} --engine {} \
          --tries {} --seed {}",
         task.fault,
@@ -122,5 +121,5 @@ fn blame(task: &Task, number: u32, what: &str) {
         task.engine.as_str(),
         number + 1,
         task.seed
-    ));
+    )
 }

@@ -16,6 +16,7 @@ pub(super) fn run(task: &Task) -> Result<Tally> {
         tried: outcome.tried,
         failed: outcome.failed,
         skipped: outcome.skipped,
+        faults: outcome.told,
         means: Some(match task.engine {
             StoreEngine::Sled => "its system calls",
             StoreEngine::Redb => "a storage of the tests, and its system calls",

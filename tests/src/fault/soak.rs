@@ -53,10 +53,9 @@ pub(super) fn run(task: &Task) -> Result<Tally> {
         let ended = Soak::prepare(task.engine, task.seed_of(number))
             .and_then(|soak| soak.run(Lie::None, &mut chance));
         if let Err(what) = ended {
-            tally.failed += 1;
             let engine = task.engine.as_str();
             let (tries, seed) = (number + 1, task.seed);
-            say(&format!(
+            tally.fail(format!(
                 "soak on {engine}, try {number}: {what:#}\nrepeat with: cargo xtask faults receipt \
                  --fault soak --engine {engine} --tries {tries} --seed {seed}"
             ));

@@ -42,10 +42,14 @@ fn main() -> Result<ExitCode> {
     arguments.check()?;
     let start = monotonic();
     let mut good = true;
+    let mut faults = Vec::new();
     arguments.run(|report| {
         good &= report.good;
+        faults.extend_from_slice(&report.faults);
         print(&report.row, arguments.json);
     });
+    // Once more, where the reader of a long output looks first.
+    faults.iter().for_each(|fault| say(fault));
     say(&format!(
         "seed {}, {:.0} s{}",
         arguments.seed,
