@@ -1,5 +1,7 @@
 //! Law Receipt at the session: what is not released is not acknowledged.
 
+use std::time::Duration;
+
 use super::*;
 
 const READINGS: &str = "sc/1/t-1/readings";
@@ -57,6 +59,21 @@ async fn pubacks_keep_the_order_of_arrival_whatever_the_order_of_release() {
     for packet_id in [5, 9, 2] {
         assert_eq!(client.hear_5().await, puback_5(packet_id));
     }
+}
+
+/// An expiry is for what a broker hands on, and nothing is handed on here: a reading is a fact, however old.
+#[tokio::test(start_paused = true)]
+async fn a_message_expiry_expires_nothing_while_the_journal_takes_its_time() {
+    let mut rig = Rig::new();
+    let mut client = rig.client_5("t-1").await;
+    let mut reading = publish_5(READINGS, 7);
+    reading.properties.message_expiry_interval = Some(1);
+    client.say_5(reading).await;
+    let publication = rig.publication().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(publication.payload, [7]);
+    release(publication.due.unwrap());
+    assert_eq!(client.hear_5().await, puback_5(7));
 }
 
 #[tokio::test(start_paused = true)]
