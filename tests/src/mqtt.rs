@@ -92,13 +92,13 @@ impl Incoming {
 
 /// A connection that has been accepted.
 #[derive(Debug)]
-pub struct Client {
-    stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    stream: S,
     version: Version,
     receive_maximum: u16,
 }
 
-impl Client {
+impl Client<TcpStream> {
     /// Connect and wait for CONNACK.
     ///
     /// # Errors
@@ -110,6 +110,16 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
+        Self::over(stream, login)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Say who is there over a stream, and wait for CONNACK.
+    ///
+    /// # Errors
+    /// When the connection is refused, with the reason code, or ends.
+    pub fn over(stream: S, login: &Login<'_>) -> Result<Self> {
         let mut client = Self {
             stream,
             version: login.version,

@@ -80,6 +80,7 @@ reasons! {
     QuarantineFull = "quarantine_full", Detail, "A refused payload of which only digest, length and count are kept, because the quarantine is full.";
     ConnectionsFull = "connections_full", Retry, "As many connections as allowed are open.";
     AddressFull = "address_full", Retry, "As many connections as allowed are open from that address.";
+    AddressFailing = "address_failing", Retry, "Too many connections have failed lately from that address, or from all addresses that fail.";
     HandshakesFull = "handshakes_full", Retry, "As many TLS handshakes as allowed are under way.";
     TlsHandshake = "tls_handshake", Retry, "A TLS handshake that came to nothing: no TLS, nothing in common, too many bytes, or broken off.";
     ClientCertificate = "client_certificate", Retry, "A client certificate that is not from our CA, has expired, or cannot be read.";

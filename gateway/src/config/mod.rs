@@ -59,6 +59,12 @@ section! {
         /// Most connections at once from one address (IPv6: /64 network) that is not this machine; one more is
         /// closed unread.
         connections_per_address_max: u32 = "1000" in "1" to "100000";
+        /// Most connections a second from one address (IPv6: /64 network) that may fail: no MQTT, a broken handshake, a
+        /// wrong secret; after ten seconds' worth at once. Then its new connections wait up to 3 s, further ones are
+        /// closed unread. What is connected already, and other addresses, are not touched.
+        failure_rate_per_address_max: u32 = "50" in "1" to "100000";
+        /// The same for all addresses that have failed lately together.
+        failure_rate_max: u32 = "200" in "1" to "100000";
         /// Most bytes a second from one tracker, after four seconds' worth at once; what is beyond waits unread.
         device_rate_max: Bytes = "1MiB" in "1KiB" to "1GiB";
         /// Largest packet taken; a batch of 20 readings has 300 B.

@@ -66,7 +66,7 @@ impl Drop for Place {
 }
 
 /// The address itself, or the network of an IPv6 address.
-fn counted_as(peer: IpAddr) -> IpAddr {
+pub(super) fn counted_as(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(six) if !six.is_loopback() => {
             let host_bits = u128::BITS - NETWORK_V6_BITS;

@@ -1,5 +1,6 @@
 //! The listeners: connections in, each in its own task, bounded in number, stopped in order.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -12,10 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 use super::address::Addresses;
-use super::connection::{Connection, stop};
+use super::connection::{Connection, Ending, stop};
+use super::doorkeeper::Trial;
 use super::frame::Frames;
 use super::handshake::handshake;
 use super::identity::Link;
@@ -222,6 +225,7 @@ async fn accept_at(listener: Option<&TcpListener>) -> io::Result<(TcpStream, Soc
 }
 
 /// What all doors share.
+#[derive(Clone)]
 struct Host {
     slots: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
@@ -237,38 +241,61 @@ impl Host {
         connections: &mut JoinSet<()>,
         stopping: &watch::Receiver<bool>,
     ) {
-        let Caller { stream, peer, tls } = caller;
+        let peer = caller.peer;
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             let most = self.shared.limits.connections_max;
-            return self.refuse(peer, RefusalReason::ConnectionsFull, most, "connections");
+            let detail = format!("{most} connections are open already");
+            return self.refuse(peer, RefusalReason::ConnectionsFull, detail);
         };
         let Some(place) = self.addresses.admit(peer.ip()) else {
             let most = self.shared.limits.connections_per_address_max;
-            return self.refuse(peer, RefusalReason::AddressFull, most, "connections of it");
+            let detail = format!("{most} connections of it are open already");
+            return self.refuse(peer, RefusalReason::AddressFull, detail);
         };
-        let held = (slot, place);
-        let shared = Arc::clone(&self.shared);
-        let stopping = stopping.clone();
-        let Some(Acceptor(acceptor)) = tls else {
-            connections.spawn(async move {
-                serve(stream, peer, &Link::Plain, &shared, stopping).await;
-                drop(held);
-            });
-            return;
+        let Some(trial) = self.shared.doorkeeper.admit(peer.ip(), Instant::now()) else {
+            let detail = "too many of its connections have failed lately, or of all that fail";
+            return self.refuse(peer, RefusalReason::AddressFailing, detail);
         };
-        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            let most = self.shared.limits.handshakes_max;
-            return self.refuse(peer, RefusalReason::HandshakesFull, most, "handshakes");
-        };
+        let (host, mut stopping) = (self.clone(), stopping.clone());
         connections.spawn(async move {
-            serve_secured(stream, peer, &acceptor, handshake, &shared, stopping).await;
-            drop(held);
+            if let Some(turn) = trial.waits_until {
+                tokio::select! {
+                    biased;
+                    () = stop(&mut stopping) => return,
+                    () = sleep_until(turn) => {}
+                }
+            }
+            host.attend(caller, trial, stopping).await;
+            drop((slot, place));
         });
     }
 
+    /// Serve a caller whose turn it is.
+    async fn attend(&self, caller: Caller, trial: Trial, stopping: watch::Receiver<bool>) {
+        let Caller { stream, peer, tls } = caller;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, "mqtt: no TCP_NODELAY: {error}");
+        }
+        let shared = &self.shared;
+        let Some(Acceptor(acceptor)) = tls else {
+            return serve(stream, peer, &Link::Plain, shared, stopping, trial).await;
+        };
+        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            let most = shared.limits.handshakes_max;
+            let detail = format!("{most} handshakes are under way already");
+            blame(RefusalReason::HandshakesFull, trial);
+            return self.refuse(peer, RefusalReason::HandshakesFull, detail);
+        };
+        serve_secured(stream, peer, (acceptor, handshake), shared, stopping, trial).await;
+    }
+
     /// Close a connection unread.
-    fn refuse(&self, peer: SocketAddr, reason: RefusalReason, most: usize, of: &str) {
-        let detail = format!("{most} {of} are open already");
+    fn refuse(
+        &self,
+        peer: SocketAddr,
+        reason: RefusalReason,
+        detail: impl Into<Cow<'static, str>>,
+    ) {
         Fault::new(reason, detail).report(None, peer, &self.shared.ports.on_refusal);
     }
 }
@@ -277,21 +304,24 @@ impl Host {
 async fn serve_secured(
     stream: TcpStream,
     peer: SocketAddr,
-    acceptor: &TlsAcceptor,
-    handshake: OwnedSemaphorePermit,
+    (acceptor, handshake): (TlsAcceptor, OwnedSemaphorePermit),
     shared: &Shared,
     mut stopping: watch::Receiver<bool>,
+    trial: Trial,
 ) {
     let secured = tokio::select! {
         biased;
         () = stop(&mut stopping) => return,
         // On the heap while it lasts: the connection's task should not be larger all its life for it.
-        secured = Box::pin(secure(stream, peer, acceptor, &shared.limits)) => secured,
+        secured = Box::pin(secure(stream, peer, &acceptor, &shared.limits)) => secured,
     };
-    drop(handshake);
+    drop((acceptor, handshake));
     match secured {
-        Ok((stream, link)) => serve(stream, peer, &link, shared, stopping).await,
-        Err(fault) => fault.report(None, peer, &shared.ports.on_refusal),
+        Ok((stream, link)) => serve(stream, peer, &link, shared, stopping, trial).await,
+        Err(fault) => {
+            blame(fault.reason, trial);
+            fault.report(None, peer, &shared.ports.on_refusal);
+        }
     }
 }
 
@@ -302,6 +332,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     link: &Link,
     shared: &Shared,
     mut stopping: watch::Receiver<bool>,
+    mut trial: Trial,
 ) {
     let mut frames = Frames::new(shared.limits.connect_bytes_max.get());
     let outcome = tokio::select! {
@@ -311,25 +342,40 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     };
     match outcome {
         Ok(admitted) => {
+            trial.passed(Instant::now());
             frames.allow(shared.limits.packet_bytes_max.get());
             let mut connection = Connection::new(stream, frames, peer, shared, stopping, admitted);
             let ending = connection.talk().await;
+            if let Ending::Refused(fault) = &ending {
+                blame(fault.reason, trial);
+            }
             connection.part(ending).await;
         }
-        Err(Some(rejected)) => turn_away(stream, rejected, peer, shared).await,
-        Err(None) => tracing::debug!(%peer, "mqtt: closed without a packet"),
+        Err(Some(rejected)) => {
+            blame(rejected.fault.reason, trial);
+            turn_away(stream, rejected, peer, shared).await;
+        }
+        Err(None) => {
+            trial.failed(Instant::now());
+            tracing::debug!(%peer, "mqtt: closed without a packet");
+        }
     }
 }
 
-/// An accepted stream that sends small packets at once; a pause when there is none to have.
+/// A connection has ended for this reason: a failure, if it was its peer's fault.
+fn blame(reason: RefusalReason, mut trial: Trial) {
+    let now = Instant::now();
+    if reason.blames_peer() {
+        trial.failed(now);
+    } else {
+        trial.passed(now);
+    }
+}
+
+/// An accepted stream; a pause when there is none to have.
 async fn usable(accepted: io::Result<Caller>) -> Option<Caller> {
     match accepted {
-        Ok(caller) => {
-            if let Err(error) = caller.stream.set_nodelay(true) {
-                tracing::debug!(peer = %caller.peer, "mqtt: no TCP_NODELAY: {error}");
-            }
-            Some(caller)
-        }
+        Ok(caller) => Some(caller),
         Err(error) => {
             tracing::warn!("mqtt: cannot accept: {error}");
             tokio::time::sleep(ACCEPT_BACKOFF).await;

@@ -12,6 +12,12 @@ pub struct Limits {
     /// Connections at once from one address that is not this machine (IPv6: from one /64 network). One more is
     /// closed unread. A depot's trackers may share one address behind its router.
     pub connections_per_address_max: usize,
+    /// Connections a second of one address (IPv6: of one /64 network) that may go wrong by its peers' fault, this
+    /// machine's included; see `doorkeeper.rs`. Over TLS each takes 1.5 ms of a core, so this is a twelfth of one.
+    /// Behind one address a fleet of 1,000 whose secrets are all wrong tries 200 times a second at the most.
+    pub failures_per_address_per_s: NonZeroU32,
+    /// The same of all addresses together: over TLS less than a third of a core.
+    pub failures_per_s: NonZeroU32,
     /// Bytes a second taken from one device, after four seconds' worth at once; what is beyond waits unread, so
     /// nothing is lost. A tracker that empties a week's queue over LTE-M sends 100 KB/s.
     pub device_bytes_per_s: NonZeroU32,
@@ -59,6 +65,8 @@ impl Default for Limits {
         Self {
             connections_max: 12_000,
             connections_per_address_max: 1_000,
+            failures_per_address_per_s: nonzero(50),
+            failures_per_s: nonzero(200),
             device_bytes_per_s: nonzero(1024 * 1024),
             packet_timeout: Duration::from_secs(60),
             packet_bytes_max: nonzero(16 * 1024),

@@ -23,6 +23,7 @@ pub mod refusal;
 mod address;
 mod budget;
 mod connection;
+mod doorkeeper;
 mod frame;
 mod handshake;
 mod packet;

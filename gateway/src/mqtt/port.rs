@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use protocol::units::Milliseconds;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::receipt::Publication;
 
 use super::budget::Budgets;
+use super::doorkeeper::Doorkeeper;
 use super::downlink::DesiredSettings;
 use super::identity::Authenticate;
 use super::limit::Limits;
@@ -43,18 +45,22 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) shelves: Arc<Shelves>,
     pub(crate) budgets: Budgets,
+    pub(crate) doorkeeper: Arc<Doorkeeper>,
 }
 
 impl Shared {
     pub(crate) fn new(limits: Limits, ports: Ports, registry: Arc<Registry>) -> Self {
         let shelves = Arc::new(Shelves::new(limits.held_bytes_max));
         let budgets = Budgets::new(limits.device_bytes_per_s);
+        let (each, all) = (limits.failures_per_address_per_s, limits.failures_per_s);
+        let doorkeeper = Arc::new(Doorkeeper::new(each, all, Instant::now()));
         Self {
             limits,
             ports,
             registry,
             shelves,
             budgets,
+            doorkeeper,
         }
     }
 }

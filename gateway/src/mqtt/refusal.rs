@@ -13,6 +13,24 @@ use super::limit::QUOTE_BYTES_MAX;
 pub use crate::account::Reason as RefusalReason;
 
 impl RefusalReason {
+    /// Whether a connection that ends for it has failed by its peer's fault: not one that we had no room or no store
+    /// for, nor one that a bad network brings to an end.
+    pub(crate) const fn blames_peer(self) -> bool {
+        !matches!(
+            self,
+            Self::ConnectionsFull
+                | Self::AddressFull
+                | Self::AddressFailing
+                | Self::HandshakesFull
+                | Self::SessionsFull
+                | Self::SessionStore
+                | Self::Takeover
+                | Self::KeepAlive
+                | Self::SlowReader
+                | Self::SlowWriter
+        )
+    }
+
     /// What an MQTT 5 client is told in DISCONNECT.
     pub(crate) const fn disconnect_code(self) -> DisconnectReasonCode {
         use DisconnectReasonCode as Code;

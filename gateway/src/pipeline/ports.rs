@@ -157,7 +157,10 @@ pub(super) fn limits(config: &Config) -> Limits {
     let packet_bytes = u32::try_from(config.packet_max.0).unwrap_or(u32::MAX);
     let rate_bytes = u32::try_from(config.device_rate_max.0).unwrap_or(u32::MAX);
     let keep_alive = u16::try_from(config.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
+    let rate = |per_s| NonZeroU32::new(per_s).unwrap_or(NonZeroU32::MIN);
     Limits {
+        failures_per_address_per_s: rate(config.failure_rate_per_address_max),
+        failures_per_s: rate(config.failure_rate_max),
         connections_max: usize::try_from(config.connections_max).unwrap_or(usize::MAX),
         connections_per_address_max: usize::try_from(config.connections_per_address_max)
             .unwrap_or(usize::MAX),

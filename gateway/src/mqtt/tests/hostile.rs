@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::super::endpoint::{Doors, Endpoint};
 use super::super::packet::{self, Version};
 use super::*;
 
@@ -228,12 +231,14 @@ async fn a_stalled_journal_stops_reading_when_all_sessions_hold_too_much() {
 async fn the_task_of_a_connection_stays_small() {
     let rig = Rig::new();
     let (_ours, theirs) = tokio::io::duplex(1);
+    let peer = "127.0.0.1:1".parse().unwrap();
     let task = serve(
         theirs,
-        "127.0.0.1:1".parse().unwrap(),
+        peer,
         &Link::Plain,
         &rig.shared,
         rig.stop.subscribe(),
+        trial(&rig.shared, peer),
     );
     let bytes = size_of_val(&task);
     assert!(bytes <= 8 * 1024, "{bytes} bytes");
@@ -303,4 +308,63 @@ async fn a_device_beyond_its_rate_waits_loses_nothing_and_does_not_slow_others()
     let seconds = before.elapsed().as_secs_f64();
     assert!((5.0..7.0).contains(&seconds), "{seconds} s");
     assert!(rig.reasons().is_empty(), "waiting is no fault");
+}
+
+/// A stream to the endpoint from this address of this machine.
+async fn from(source: [u8; 4], to: SocketAddr) -> Client<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    Client {
+        stream: socket.connect(to).await.unwrap(),
+        frames: Frames::new(u32::MAX),
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_fails_is_shut_and_its_sessions_and_other_addresses_go_on() {
+    let limits = Limits {
+        failures_per_address_per_s: 1.try_into().unwrap(),
+        ..Limits::default()
+    };
+    let doors = Doors {
+        plain: Some("127.0.0.1:0".parse().unwrap()),
+        tls: None,
+    };
+    let endpoint = Endpoint::bind(doors, limits).await.unwrap();
+    let address = endpoint.plain_addr().unwrap().unwrap();
+    let (ports, parts) = ports(1);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(endpoint.run(ports, async {
+        let _ = stopped.await;
+    }));
+    let bad = [127, 0, 0, 2];
+    let mut session = from(bad, address).await;
+    session.say_5(connect_5("t-1")).await;
+    assert!(matches!(session.hear_5().await, v5::Packet::Connack(_)));
+
+    let shut = |refusal: &Refusal| refusal.reason == RefusalReason::AddressFailing;
+    let mut failing = Vec::new();
+    while !parts.refusals.lock().unwrap().iter().any(shut) {
+        let mut client = from(bad, address).await;
+        // It may be closed already.
+        let _ = client.stream.write_all(b"GET / HTTP/1.1\r\n").await;
+        failing.push(client);
+    }
+    let told = parts
+        .refusals
+        .lock()
+        .unwrap()
+        .iter()
+        .find(|refusal| shut(refusal))
+        .cloned();
+    assert_eq!(told.unwrap().peer.ip(), std::net::IpAddr::from(bad));
+    session.say_5(v5::Packet::Pingreq).await;
+    assert!(matches!(session.hear_5().await, v5::Packet::Pingresp));
+    let mut other = from([127, 0, 0, 3], address).await;
+    other.say_5(connect_5("t-2")).await;
+    assert!(matches!(other.hear_5().await, v5::Packet::Connack(_)));
+
+    drop(failing);
+    stop.send(()).unwrap();
+    running.await.unwrap();
 }

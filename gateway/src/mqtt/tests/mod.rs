@@ -11,6 +11,7 @@ mod timing;
 mod tls;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -19,11 +20,13 @@ use protocol::key::DeviceId;
 use protocol::units::{Milliseconds, UtcMs};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::receipt::{Commit, Due, Publication};
 use crate::store::{Batch, journal, memory};
 
+use super::doorkeeper::Trial;
 use super::downlink::DesiredError;
 use super::endpoint::serve;
 use super::frame::{Frame, Frames};
@@ -86,8 +89,11 @@ impl Rig {
         let (ours, theirs) = tokio::io::duplex(stream_bytes);
         let shared = Arc::clone(&self.shared);
         let stopping = self.stop.subscribe();
-        let peer = "127.0.0.1:40000".parse().unwrap();
-        tokio::spawn(async move { serve(theirs, peer, &Link::Plain, &shared, stopping).await });
+        let peer: SocketAddr = "127.0.0.1:40000".parse().unwrap();
+        let trial = trial(&shared, peer);
+        tokio::spawn(async move {
+            serve(theirs, peer, &Link::Plain, &shared, stopping, trial).await;
+        });
         Client {
             stream: ours,
             frames: Frames::new(u32::MAX),
@@ -136,6 +142,12 @@ impl Rig {
         assert_eq!(refusals.len(), 1, "{refusals:?}");
         refusals[0].clone()
     }
+}
+
+/// What the listener would have made of a caller.
+fn trial(shared: &Shared, peer: SocketAddr) -> Trial {
+    let trial = shared.doorkeeper.admit(peer.ip(), Instant::now());
+    trial.unwrap()
 }
 
 struct Parts {

@@ -149,7 +149,8 @@ async fn connect(
         let peer = PEER.parse().unwrap();
         let secured = secure(theirs, peer, &acceptor, &shared.limits).await;
         let (stream, link) = secured.unwrap();
-        serve(stream, peer, &link, &shared, stopping).await;
+        let trial = trial(&shared, peer);
+        serve(stream, peer, &link, &shared, stopping, trial).await;
     });
     let name = ServerName::try_from("depot.example").unwrap();
     let stream = depot.connector(shown).connect(name, ours).await.unwrap();
