@@ -24,6 +24,10 @@ const DELIVERED_AFTER: Duration = Duration::from_secs(15 * 60);
 /// configured: more than a good link ever takes.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60 * 60);
 
+/// How long after its end a shipment is still judged by what comes late, unless configured: a tracker may be
+/// a month at sea.
+const LATE_HORIZON: Duration = Duration::from_secs(30 * 86_400);
+
 /// Settings of the gateway that replace or complete values of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -34,6 +38,9 @@ pub struct Options {
     /// How far a tracker's time may be from the time of reception (`rules.clock_tolerance`); for the
     /// watch, no part of any verdict.
     pub clock_tolerance: Duration,
+    /// How long after its end a shipment is still judged by what comes late (`store.horizon`); for its
+    /// seal, no part of any verdict.
+    pub late_horizon: Duration,
 }
 
 impl Default for Options {
@@ -42,6 +49,7 @@ impl Default for Options {
             temperature_delay: None,
             delivered_after: DELIVERED_AFTER,
             clock_tolerance: CLOCK_TOLERANCE,
+            late_horizon: LATE_HORIZON,
         }
     }
 }
@@ -154,6 +162,34 @@ impl Context {
     #[must_use]
     pub fn fingerprint(&self, device: &DeviceId) -> [u8; 32] {
         digest(&(self.digest, self.duties(device)))
+    }
+
+    /// Names everything that decides about the shipment with this id, whatever else the plan says; `None` when
+    /// there is none.
+    #[must_use]
+    pub fn definition(&self, shipment: &str) -> Option<[u8; 32]> {
+        let route = self.routes.get(shipment)?;
+        let named = self.plan.shipments.get(route.shipment)?;
+        let fences = route.fences.iter();
+        let fences: Vec<_> = fences.map(|at| at.and_then(|at| self.fence(at))).collect();
+        Some(digest(&(named, self.plan.profile(&named.profile), fences)))
+    }
+
+    /// Judge the shipment with this id no more: its trackers lose their duties to it. Returns these trackers.
+    pub fn release(&mut self, shipment: &str) -> BTreeSet<DeviceId> {
+        let mut released = BTreeSet::new();
+        let Some(position) = self.routes.get(shipment).map(|route| route.shipment) else {
+            return released;
+        };
+        self.duties.retain(|device, duties| {
+            let before = duties.len();
+            duties.retain(|duty| duty.shipment != position);
+            if duties.len() < before {
+                released.insert(device.clone());
+            }
+            !duties.is_empty()
+        });
+        released
     }
 
     /// Ids of the shipments that `device` watches, each once.

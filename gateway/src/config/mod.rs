@@ -165,8 +165,9 @@ section! {
         fleet: Option<u32> = unset in "1" to "1000000";
         /// Time between two readings of one tracker, for the check of the budget.
         sample_interval: Duration = "60s" in "1s" to "1d";
-        /// How long every reading must be kept so that late ones can be judged, for the check of the budget.
-        horizon: Duration = "30d" in "1h" to "3650d";
+        /// Late horizon: how long behind its end a shipment is still judged by what comes late, before it is sealed; so
+        /// long every reading must fit the budget.
+        horizon: Duration = "30d" in "30d" to "3650d";
     }
 }
 

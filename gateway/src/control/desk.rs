@@ -275,6 +275,7 @@ impl Desk {
         rows.extend(shortfall::quarantine(&self.store)?);
         rows.extend(shortfall::damaged(&self.store)?);
         rows.extend(shortfall::salvaged(&self.store)?);
+        rows.extend(shortfall::sealed(&self.store)?);
         rows.extend(audit::status(&self.store)?);
         rows.extend(pressure::status(&self.store)?);
         rows.extend(shortfall::lost_sessions(&self.store)?);

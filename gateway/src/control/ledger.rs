@@ -62,6 +62,7 @@ fn row(device: &DeviceId, ledger: &Ledger) -> Row {
         turned_away,
         damaged,
         unreadable,
+        sealed_late,
     } = ledger;
     let mut row = Row::new();
     row.put("device", device.as_str());
@@ -88,5 +89,6 @@ fn row(device: &DeviceId, ledger: &Ledger) -> Row {
         row.put(format!("damaged_rows_{kind}"), *rows);
     }
     row.put("unreadable", *unreadable);
+    row.put("sealed_late", *sealed_late);
     row
 }

@@ -22,6 +22,9 @@ mod mend;
 pub mod posted;
 mod refold;
 mod salvaged;
+mod seal;
+mod sealed_late;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod trackers;
@@ -39,6 +42,7 @@ use tokio::sync::watch;
 
 use self::brought::Brought;
 use self::clocks::Clocks;
+use self::seal::Seals;
 use self::trackers::{Stale, Taken, Trackers};
 use crate::clock::{Clock, monotonic};
 use crate::store::history;
@@ -76,6 +80,7 @@ pub struct Fold {
     told: BTreeMap<String, Told>,
     /// Shipments that have not been judged since the start.
     unjudged: BTreeSet<String>,
+    seals: Seals,
     tails: Tails,
     sequence: u64,
     /// Damaged rows of the store when view and outbox were last known to be whole.
@@ -114,7 +119,7 @@ impl Fold {
     /// When the store fails or holds damaged rows.
     pub fn open(
         store: Store,
-        context: Context,
+        mut context: Context,
         sinks: Vec<String>,
         clock: Clock,
         wake: watch::Sender<u64>,
@@ -124,9 +129,11 @@ impl Fold {
         let rows_set_aside = store.rows_set_aside();
         let salvages = salvage::reports(&store)?;
         let harmed = rows_set_aside > 0 || !salvages.is_empty();
+        let seals = Seals::of(&store, &mut context)?;
         let trackers = Trackers::of(&context);
         let shipments = context.plan().shipments.iter();
-        let unjudged = shipments.map(|shipment| shipment.id.clone()).collect();
+        let unjudged = shipments.map(|shipment| shipment.id.clone());
+        let unjudged = unjudged.filter(|id| !seals.is_sealed(id)).collect();
         Ok(Self {
             store,
             sinks,
@@ -134,6 +141,7 @@ impl Fold {
             clocks: Clocks::default(),
             told: BTreeMap::new(),
             unjudged,
+            seals,
             tails: Tails::default(),
             sequence,
             requeue_due: harmed,
@@ -250,7 +258,8 @@ impl Fold {
     }
 
     /// Say who has been silent too long at the present event time, and who is heard again, and whose
-    /// clock is implausible, and which brokers had lost their sessions; restore what damage took.
+    /// clock is implausible, and which brokers had lost their sessions; restore what damage took, and seal
+    /// what is over.
     ///
     /// # Errors
     /// When the store fails.
@@ -263,7 +272,7 @@ impl Fold {
         let context = Arc::clone(&self.context);
         let clocks = self.clocks.states();
         let mut batch = Batch::default();
-        let judged = |id: &str| !self.unjudged.contains(id);
+        let judged = |id: &str| !self.unjudged.contains(id) && !self.seals.is_sealed(id);
         let shipments = context.plan().shipments.iter();
         let judged: Vec<_> = shipments.filter(|shipment| judged(&shipment.id)).collect();
         for shipment in judged {
@@ -271,7 +280,9 @@ impl Fold {
             self.post(&mut batch, &shipment.id, revisions)?;
         }
         self.tell_lost_sessions(&mut batch)?;
-        self.publish(batch)
+        self.publish(batch)?;
+        drop(context);
+        self.seal_due(now)
     }
 
     /// Take commits that follow each other.
@@ -305,6 +316,7 @@ impl Fold {
         for chunk in &chunks {
             journal::fold_taken(&mut batch, chunk)?;
         }
+        self.note_late(&mut batch, &devices)?;
         self.commit(batch, &concerned)?;
         for device in devices.keys() {
             self.trackers.keep_up(&self.store, device)?;

@@ -3,6 +3,7 @@
 
 mod restart;
 mod rig;
+mod seal;
 
 use std::ops::ControlFlow;
 

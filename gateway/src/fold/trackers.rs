@@ -233,6 +233,15 @@ impl Trackers {
         Ok(())
     }
 
+    /// Forget `device`, whose duties changed; it is rebuilt when it has any left.
+    pub(super) fn release(&mut self, context: &Context, device: &DeviceId) {
+        self.live.remove(device);
+        self.pending.remove(device);
+        if !context.duties(device).is_empty() {
+            self.pending.insert(device.clone());
+        }
+    }
+
     /// Whether all trackers of a shipment have been rebuilt.
     pub(super) fn are_whole(&self, shipment: &Shipment) -> bool {
         let mut devices = shipment.units.iter().flat_map(|unit| &unit.trackers);

@@ -13,9 +13,9 @@ use crate::account::Book;
 use crate::store::damage::{self, unreadable};
 use crate::store::device::turned_away;
 use crate::store::doubt::{self, Doubts};
+use crate::store::seal;
 use crate::store::seen::{self, BootId, Run};
-use crate::store::{Batch, PAGE_MAX_ROWS, Store, StoreError, book};
-use protocol::key::Seq;
+use crate::store::{Batch, Store, StoreError, book};
 
 /// Everything about one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Ledger {
     pub damaged: damage::Counts,
     /// Stored records that this version cannot read.
     pub unreadable: u64,
+    /// Stored records that came too late for a sealed shipment, and keys contested after their seal.
+    pub sealed_late: u64,
 }
 
 impl Ledger {
@@ -57,8 +59,14 @@ pub fn ledger(store: &Store, device: &DeviceId) -> Result<Option<Ledger>, StoreE
         turned_away: turned_away::of(store, device)?,
         damaged: damage::of(store, device)?,
         unreadable: unreadable::of(store, device)?,
+        sealed_late: sealed_late(store, device)?,
     };
     Ok((ledger != Ledger::default()).then_some(ledger))
+}
+
+fn sealed_late(store: &Store, device: &DeviceId) -> Result<u64, StoreError> {
+    let late = seal::late_of(store, device)?.into_iter();
+    Ok(late.map(|(_, late)| late.records + late.contested).sum())
 }
 
 /// What a group that is open adds to the books of devices.
@@ -90,23 +98,10 @@ fn known(store: &Store, device: &DeviceId) -> Result<u64, StoreError> {
     let mut known = 0;
     let mut behind: Option<BootId> = None;
     while let Some(boot) = seen::next_boot(store, device, behind.as_ref())? {
-        known += known_of(store, &boot)?;
+        seen::each_run(store, &boot, |Run { first, last }| {
+            known += u64::from(last.0) - u64::from(first.0) + 1;
+        })?;
         behind = Some(boot);
-    }
-    Ok(known)
-}
-
-fn known_of(store: &Store, boot: &BootId) -> Result<u64, StoreError> {
-    let mut known = 0;
-    let mut from = Some(0);
-    while let Some(seq) = from {
-        let runs = seen::at_or_after(store, boot, Seq(seq), PAGE_MAX_ROWS)?;
-        let length = |run: &Run| u64::from(run.last.0) - u64::from(run.first.0) + 1;
-        known += runs.iter().map(length).sum::<u64>();
-        from = match runs.last() {
-            Some(last) if runs.len() == PAGE_MAX_ROWS => last.last.0.checked_add(1),
-            _ => None,
-        };
     }
     Ok(known)
 }
@@ -116,7 +111,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use protocol::batch::{BatchEncoder, BatchHeader};
-    use protocol::key::RecordKey;
+    use protocol::key::{RecordKey, Seq};
     use protocol::reading::{Measured, Reading};
     use protocol::record::{BootRecord, Loss, LossReason, Numbered, Record, ResetCause};
     use protocol::topic::{Channel, Topic};

@@ -25,6 +25,7 @@ pub(super) fn in_force(config: &Config, store: &Store) -> Result<rules::Context,
     let options = rules::Options {
         temperature_delay: config.temperature.delay,
         clock_tolerance: config.rules.clock_tolerance,
+        late_horizon: config.store.horizon,
         ..rules::Options::default()
     };
     let offered = offered(text, &plan, options);
@@ -69,6 +70,7 @@ fn named(options: rules::Options) -> BTreeMap<String, String> {
         temperature_delay,
         delivered_after,
         clock_tolerance,
+        late_horizon,
     } = options;
     let time = |duration: Duration| format!("{} s", duration.as_secs_f64());
     let delay = temperature_delay.map_or_else(|| "as in the profiles".to_owned(), time);
@@ -76,6 +78,7 @@ fn named(options: rules::Options) -> BTreeMap<String, String> {
         ("temperature_delay", delay),
         ("delivered_after", time(delivered_after)),
         ("clock_tolerance", time(clock_tolerance)),
+        ("late_horizon", time(late_horizon)),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))

@@ -10,6 +10,7 @@ use crate::ingest::census::{DEVICES_MAX, census};
 use crate::ingest::missing::Missing;
 use crate::store::damage::{self, Counts, unreadable};
 use crate::store::quarantine::Fill;
+use crate::store::seal::{self, Totals};
 use crate::store::{Store, StoreError};
 
 /// How long a count is told again: a fleet of ten thousand takes some hundred thousand reads, and gaps
@@ -40,7 +41,8 @@ impl Shortfall {
         };
         let damaged = damage::counts(store).map(damage_metrics);
         let unreadable = unreadable::counts(store).map(unreadable_metrics);
-        [missing, quarantine, damaged, unreadable]
+        let sealed = seal::totals(store).map(|totals| seal_metrics(&totals));
+        [missing, quarantine, damaged, unreadable, sealed]
             .map(read)
             .concat()
     }
@@ -125,6 +127,26 @@ fn damage_metrics(counts: Counts) -> Vec<Metric> {
 fn unreadable_metrics(counts: Counts) -> Vec<Metric> {
     let help = "Sound rows that this version cannot read, by the letter of their kind.";
     by_kind("supercargo_store_unreadable_rows", help, counts)
+}
+
+fn seal_metrics(totals: &Totals) -> Vec<Metric> {
+    vec![
+        gauge(
+            "supercargo_shipments_sealed",
+            "Shipments that were over for the late horizon: what comes of them later changes no event.",
+            totals.shipments,
+        ),
+        gauge(
+            "supercargo_sealed_late_records",
+            "Records stored that came too late for a sealed shipment.",
+            totals.late_records,
+        ),
+        gauge(
+            "supercargo_sealed_late_contested",
+            "Keys contested after the seal that covers them.",
+            totals.late_contested,
+        ),
+    ]
 }
 
 fn by_kind(name: &'static str, help: &'static str, counts: Counts) -> Vec<Metric> {

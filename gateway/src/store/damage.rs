@@ -15,6 +15,7 @@
 //! | `s\|` | a cache; it is rebuilt |
 //! | `q\|` `a\|` `c\|` `w\|` `i\|` | it is gone, and counted; a session starts clean, settings must be set again |
 //! | `t\|` | the device keeps its slower settings until some are set by people |
+//! | `z\|` | the shipment stays sealed; when and why it was, or which keys that covers, cannot be told any more |
 //! | `p\|` | a plan that judged cannot be shown any more; the one in use is kept anew at the next start |
 //! | `k\|` | the device is no longer registered: refused, or a stranger where those are let in; `device add` mends it |
 //! | `m\|` | the store cannot be trusted with its cursors: it is refused, and `salvage` derives them anew |

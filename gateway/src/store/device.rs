@@ -8,7 +8,8 @@
 //! i| device 0 0 t epoch boot     last number used in a boot, as the next boot states
 //! i| device 0 0 l epoch boot first   records the device says are gone -> last, count, reason
 //! ```
-//! What it says of settings wanted and in force (`r`, `s`) is in [`super::settings`].
+//! What it says of settings wanted and in force (`r`, `s`) is in [`super::settings`], what came of it too late
+//! for a seal (`z`) in [`super::seal`].
 
 pub mod turned_away;
 

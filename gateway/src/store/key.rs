@@ -18,6 +18,7 @@
 //! t| device                              temporary settings
 //! i| device 0 0 field                    what is known of a device
 //! k| device                              who may speak for a device
+//! z| 00 shipment, or 01 device 0 0 shipment 0 0 part u16     seal: head, or what it covers of a tracker
 //! m| name                                format version, counters, cursors
 //! ```
 //! Integers are big-endian, so that byte order is number order. Text parts that are followed by
@@ -44,6 +45,7 @@ pub(super) enum Kind {
     Identity,
     Revision,
     Slowed,
+    Seal,
     Meta,
 }
 
@@ -65,6 +67,7 @@ impl Kind {
             Self::Identity => b'k',
             Self::Revision => b'p',
             Self::Slowed => b't',
+            Self::Seal => b'z',
             Self::Meta => b'm',
         }
     }

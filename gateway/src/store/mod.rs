@@ -27,6 +27,7 @@
 //! | `h\|` records | [`history`] | fold |
 //! | `e\|` view | [`view`] | fold |
 //! | `s\|` checkpoints | [`checkpoint`] | fold |
+//! | `z\|` seals | [`seal`] | fold |
 //! | `o\|` `x\|` outbox | [`outbox`] | fold appends, delivery removes |
 //! | `p\|` plan revisions | [`revision`] | the start of a gateway |
 //! | `w\|` wanted settings | [`settings`] | people's commands |
@@ -75,6 +76,7 @@ mod redb;
 pub mod revision;
 mod run;
 pub mod salvage;
+pub mod seal;
 pub mod seen;
 pub mod settings;
 mod sled;

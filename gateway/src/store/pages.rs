@@ -59,7 +59,7 @@ const MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
 const SLOTS: [usize; 2] = [64, 192];
 
 /// Kinds of rows that never change once they are written, and cursors.
-const SPARE_KINDS: [&[u8; 2]; 6] = [b"j|", b"h|", b"p|", b"a|", b"q|", b"m|"];
+const SPARE_KINDS: [&[u8; 2]; 7] = [b"j|", b"h|", b"p|", b"z|", b"a|", b"q|", b"m|"];
 
 /// How far a tree is: the numbers of its cursors, and its transaction if the header knows it.
 type Rank = (u64, u64, u64, u64);

@@ -9,7 +9,8 @@ use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 use super::entry::Entry;
 use super::key::{Key, Kind, split_part};
 use super::{
-    Batch, Commit, Order, Span, Store, StoreError, damage, history, journal, row_error, successor,
+    Batch, Commit, Order, PAGE_MAX_ROWS, Span, Store, StoreError, damage, history, journal,
+    row_error, successor,
 };
 
 /// One boot of one device.
@@ -78,6 +79,25 @@ pub fn at_or_after(
         limit_rows: limit_runs,
     };
     runs(store, boot, &span)
+}
+
+/// Visits the runs of a boot, oldest first.
+///
+/// # Errors
+/// When they cannot be read or are damaged.
+pub fn each_run(
+    store: &Store,
+    boot: &BootId,
+    mut visit: impl FnMut(Run),
+) -> Result<(), StoreError> {
+    let mut from = Some(Seq(0));
+    while let Some(first) = from {
+        let runs = at_or_after(store, boot, first, PAGE_MAX_ROWS)?;
+        let last = runs.last().filter(|_| runs.len() == PAGE_MAX_ROWS);
+        from = last.and_then(|run| run.first.0.checked_add(1)).map(Seq);
+        runs.into_iter().for_each(&mut visit);
+    }
+    Ok(())
 }
 
 /// The run that begins at `first`, if one does.

@@ -3,7 +3,7 @@
 //!
 //! `rows.hex` has one row a line: key and value as the engine has them. Frozen are journal
 //! (`j|`), seen runs (`d|`), history (`h|`: a record, a contested key, a run), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`),
-//! wanted and temporary settings (`w|`, `t|`), plan revisions (`p|`), audit (`a|`) and the cursors (`m|`); the fold's cache (`s|`) may be
+//! wanted and temporary settings (`w|`, `t|`), plan revisions (`p|`), seals (`z|`), audit (`a|`) and the cursors (`m|`); the fold's cache (`s|`) may be
 //! removed at any time and needs no freezing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
@@ -23,6 +23,7 @@ use gateway::store::outbox::{self, Tails};
 use gateway::store::pressure;
 use gateway::store::quarantine::{self, Fill, Overflow};
 use gateway::store::revision;
+use gateway::store::seal;
 use gateway::store::seen::{self, Run};
 use gateway::store::settings;
 use gateway::store::{
@@ -32,8 +33,9 @@ use protocol::key::Seq;
 use protocol::record::Record;
 
 use sample::{
-    NOON, act, boot, contents, entries, key, known, lost, pending, plan, pointer, posted, presence,
-    records, refused, revision_of_plan, run_of_records, settings, tracker,
+    NOON, act, boot, contents, cover, entries, key, known, late, lost, pending, plan, pointer,
+    posted, presence, records, refused, revision_of_plan, run_of_records, sealed, settings,
+    tracker,
 };
 
 const FIXTURE: &str = include_str!("rows.hex");
@@ -167,6 +169,11 @@ fn written() -> Rows {
     assert_eq!(audit::note(&store, &mut batch, &act()).unwrap(), 0);
     store.apply(batch).unwrap();
     assert_eq!(revision::keep(&store, &plan(), NOON).unwrap(), (1, true));
+    seal::write(&store, "SHP-1", &sealed(), &[(tracker(), cover())]).unwrap();
+    let mut batch = Batch::default();
+    let late = (tracker(), "SHP-1".to_owned(), late());
+    seal::note_late(&store, &mut batch, &[late]).unwrap();
+    store.apply(batch).unwrap();
     rows
 }
 
@@ -189,7 +196,7 @@ fn the_fixture_has_rows_of_every_kind_that_outlives_a_restart() {
     let frozen = frozen();
     let tree = frozen.0.lock().unwrap();
     for kind in [
-        "j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "t|", "p|", "a|", "m|",
+        "j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "t|", "p|", "z|", "a|", "m|",
     ] {
         assert!(
             tree.keys().any(|key| key.starts_with(kind.as_bytes())),
@@ -280,4 +287,16 @@ fn todays_code_reads_the_frozen_plans_and_acts() {
         .unwrap();
     let read: Vec<String> = plan().sources.into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, read);
+}
+
+#[test]
+fn todays_code_reads_the_frozen_seal() {
+    let store = open(&frozen());
+    assert_eq!(seal::of(&store, "SHP-1").unwrap(), Some(sealed()));
+    let covers = seal::of_device(&store, &tracker()).unwrap();
+    assert_eq!(covers, [("SHP-1".to_owned(), cover())]);
+    let counted = seal::late_of(&store, &tracker()).unwrap();
+    assert_eq!(counted, [("SHP-1".to_owned(), late())]);
+    let totals = seal::totals(&store).unwrap();
+    assert_eq!((totals.shipments, totals.late_records), (1, 4));
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gateway::fold::posted::Posted;
+use gateway::pki::digest::Digest;
 use gateway::store::audit::{Act, Who};
 use gateway::store::content::Content;
 use gateway::store::device::{Lost, Pending, Stated};
@@ -12,6 +13,7 @@ use gateway::store::outbox::Pointer;
 use gateway::store::pressure::Slowed;
 use gateway::store::quarantine::{Octets, Refused};
 use gateway::store::revision::{self as plans, Offered, Source};
+use gateway::store::seal::{Cover, EndedBy, Late, Seal};
 use gateway::store::seen::BootId;
 use gateway::store::settings::{Answer, InForce, Known as KnownSettings, Wanted};
 use protocol::batch::{BatchEncoder, BatchHeader};
@@ -401,5 +403,35 @@ pub(crate) fn act() -> Act {
         device: Some("t-1".to_owned()),
         detail: "sample_moving=30s".to_owned(),
         result: "done".to_owned(),
+    }
+}
+
+/// The seal of a shipment.
+pub(crate) fn sealed() -> Seal {
+    Seal {
+        ended_at_ms: NOON.get(),
+        ended_by: EndedBy::Delivery,
+        sealed_at_ms: NOON.get() + 30 * 86_400_000,
+        definition: Digest::of(b"SHP-1"),
+        trackers: 1,
+        keys: 11,
+    }
+}
+
+/// What it covers of its tracker.
+pub(crate) fn cover() -> Cover {
+    Cover {
+        attached_ms: vec![(None, Some(NOON.get())), (Some(NOON.get() + 1), None)],
+        sealed_at_ms: sealed().sealed_at_ms,
+        runs: vec![(EPOCH, 1, 0, 4), (EPOCH, 2, 2, 7)],
+    }
+}
+
+/// What came too late for it.
+pub(crate) const fn late() -> Late {
+    Late {
+        records: 4,
+        contested: 1,
+        last_ms: NOON.get() + 1,
     }
 }

@@ -119,6 +119,20 @@ pub(super) struct Known<'k> {
 }
 
 impl Shipment {
+    /// When it shall be over by the plan: at the end of the last stop's window, or when its last tracker is
+    /// taken off, and not before any window; `None` when the plan says neither.
+    #[must_use]
+    pub fn planned_end(&self) -> Option<UtcMs> {
+        let trackers = || self.units.iter().flat_map(|unit| &unit.trackers);
+        let taken_off: Option<Vec<UtcMs>> = trackers().map(|attached| attached.until).collect();
+        let taken_off = taken_off.and_then(|times| times.into_iter().max());
+        let windows = self.stops.iter().filter_map(|stop| stop.window);
+        let latest = windows.map(|window| window.until).max();
+        let last = self.stops.last().and_then(|stop| stop.window);
+        let stated = last.map(|window| window.until).max(taken_off)?;
+        latest.max(Some(stated))
+    }
+
     pub(super) fn read(
         table: &Table<'_, '_>,
         known: &Known<'_>,
@@ -314,4 +328,65 @@ fn names(table: &Table<'_, '_>, key: &str, faults: &mut Faults<'_>) -> BTreeMap<
         );
     }
     read
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(ms: i64) -> UtcMs {
+        UtcMs::saturating(ms)
+    }
+
+    /// A shipment with stops whose windows end at these times, and trackers that are taken off at these.
+    fn shipment(windows: &[Option<i64>], trackers: &[Option<i64>]) -> Shipment {
+        let stop = |until: &Option<i64>| Stop {
+            id: String::new(),
+            fence: String::new(),
+            role: Role::Hub,
+            window: until.map(|until| Window {
+                from: at(0),
+                until: at(until),
+            }),
+        };
+        let attached = |until: &Option<i64>| Attachment {
+            device: "t".parse().unwrap(),
+            from: None,
+            until: until.map(at),
+        };
+        Shipment {
+            id: String::new(),
+            references: BTreeMap::new(),
+            parties: BTreeMap::new(),
+            profile: String::new(),
+            units: vec![Unit {
+                id: String::new(),
+                key: None,
+                trackers: trackers.iter().map(attached).collect(),
+            }],
+            stops: windows.iter().map(stop).collect(),
+        }
+    }
+
+    #[test]
+    fn a_planned_end_is_stated_by_the_last_window_or_by_the_removal_of_every_tracker() {
+        let end = |windows: &[Option<i64>], trackers: &[Option<i64>]| {
+            shipment(windows, trackers).planned_end().map(UtcMs::get)
+        };
+        assert_eq!(end(&[Some(5), Some(9)], &[None]), Some(9));
+        assert_eq!(end(&[Some(12), Some(9)], &[None]), Some(12));
+        assert_eq!(
+            end(&[Some(5), None], &[None]),
+            None,
+            "the last stop has none"
+        );
+        assert_eq!(
+            end(&[Some(5), None], &[Some(7), None]),
+            None,
+            "one stays on"
+        );
+        assert_eq!(end(&[Some(5), None], &[Some(7), Some(8)]), Some(8));
+        assert_eq!(end(&[Some(5), Some(9)], &[Some(20)]), Some(20));
+        assert_eq!(end(&[], &[]), None);
+    }
 }

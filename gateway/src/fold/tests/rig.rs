@@ -26,6 +26,7 @@ use crate::fold::posted::Posted;
 use crate::fold::trail::Spacing;
 use crate::store::content::Content;
 use crate::store::journal::{self, Entry, Records, Stored};
+use crate::store::seen::{self, BootId, Run};
 use crate::store::{Batch, Commit, Store, outbox, view};
 
 pub(super) const START_MS: i64 = 1_772_323_200_000;
@@ -210,8 +211,25 @@ pub(super) fn append(store: &Store, entries: &[Entry]) {
     let mut batch = Batch::default();
     let commit = Commit(store.newest_commit().0 + 1);
     journal::append(&mut batch, commit, entries).unwrap();
+    entries.iter().for_each(|entry| see(&mut batch, entry));
     store.apply(batch).unwrap();
     store.barrier().unwrap();
+}
+
+/// Notes the numbers of an entry as seen, as the committer does.
+fn see(batch: &mut Batch, entry: &Entry) {
+    let Entry::Records(records) = entry else {
+        return;
+    };
+    let boot = BootId {
+        device: records.device.clone(),
+        epoch: records.epoch,
+        boot: records.boot,
+    };
+    for Stored { seq, .. } in &records.records {
+        let (first, last) = (*seq, *seq);
+        seen::put(batch, &boot, Run { first, last });
+    }
 }
 
 /// Appends these records of the journey as one durable commit.
