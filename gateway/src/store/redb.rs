@@ -110,7 +110,7 @@ impl Redb {
             db,
             length: Box::new(move || measured.len()),
         };
-        let made = make_table(&engine.db);
+        let made = guarded(|| make_table(&engine.db));
         made.map_err(|error| damaged(folder, error.to_string()))?;
         Ok(engine)
     }

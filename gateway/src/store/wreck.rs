@@ -12,18 +12,19 @@
 //! offset) they give the newest state of every page that still has a sound version. A page whose newest
 //! version is lost goes back to an older one: rows may then be older, and removed rows may be back.
 
+mod prefixes;
 mod torn;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
+use self::prefixes::Prefixes;
 use self::torn::TORN;
 pub(super) use self::torn::{after_opening, before_opening};
+use super::Row;
 use super::sled::SEGMENT_BYTES;
-use super::{Row, damage};
 
 /// Length of a segment's header, in bytes.
 const SEGMENT_HEADER_BYTES: usize = 20;
@@ -40,10 +41,6 @@ const HEAD_MAX_BYTES: u64 = 32;
 
 /// Piece of a segment that is tried when the whole cannot be read, in bytes: a page of the disk.
 const PIECE_BYTES: usize = 4096;
-
-/// Most prefixes tried for a row whose page is lost: more pages than a row could come from in a store of
-/// some gigabytes.
-const PREFIXES_MAX: usize = 100_000;
 
 /// Where a sound message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +128,7 @@ impl Wreck {
             let body = read_around(file, message.at, message.bytes);
             let change = match message.kind {
                 NODE => node(&body, message.page, &mut prefixes),
-                _ => link(&body, message.page, &prefixes),
+                _ => link(&body, message.page, &mut prefixes),
             };
             if let Some(change) = change {
                 let end = message.at + message.bytes as u64;
@@ -139,31 +136,6 @@ impl Wreck {
             }
         }
         Ok(())
-    }
-}
-
-/// What the keys of each page begin with, as its newest node so far says.
-#[derive(Default)]
-struct Prefixes {
-    of_pages: BTreeMap<u64, Vec<u8>>,
-    all: BTreeSet<Vec<u8>>,
-}
-
-impl Prefixes {
-    fn note(&mut self, page: u64, prefix: &[u8]) {
-        self.of_pages.insert(page, prefix.to_vec());
-        if self.all.len() < PREFIXES_MAX {
-            self.all.insert(prefix.to_vec());
-        }
-    }
-
-    /// The full key of a row: that under which its checksum is right. The node that knew may be lost.
-    fn placed(&self, page: u64, short: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        let own = self.of_pages.get(&page);
-        own.into_iter()
-            .chain(&self.all)
-            .map(|prefix| [prefix, short].concat())
-            .find(|key| damage::unseal(key, sealed.to_vec()).is_ok())
     }
 }
 
@@ -288,23 +260,28 @@ fn node(mut body: &[u8], page: u64, prefixes: &mut Prefixes) -> Option<Change> {
     let values: Option<Vec<_>> = (0..count).map(|_| text(rest)).collect();
     prefixes.note(page, prefix);
     let rows = keys?.into_iter().zip(values?);
+    let rows: Vec<Row> = rows
+        .map(|(key, value)| ([prefix, key].concat(), value.to_vec()))
+        .collect();
+    rows.iter().for_each(|(key, _)| prefixes.note_key(key));
     Some(Change::Page {
         lo: lo.to_vec(),
         hi: hi.to_vec(),
-        rows: rows
-            .map(|(key, value)| ([prefix, key].concat(), value.to_vec()))
-            .collect(),
+        rows,
     })
 }
 
-fn link(mut body: &[u8], page: u64, prefixes: &Prefixes) -> Option<Change> {
+fn link(mut body: &[u8], page: u64, prefixes: &mut Prefixes) -> Option<Change> {
     let rest = &mut body;
     let (kind, short) = (byte(rest)?, text(rest)?);
     match kind {
         0 => {
             let value = text(rest)?.to_vec();
             Some(match prefixes.placed(page, short, &value) {
-                Some(key) => Change::Set((key, value)),
+                Some(key) => {
+                    prefixes.note_key(&key);
+                    Change::Set((key, value))
+                }
                 None => Change::Unplaced,
             })
         }

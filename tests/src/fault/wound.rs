@@ -18,16 +18,10 @@ use crate::ledger::Name;
 /// A page of a disk, in bytes.
 const PAGE_BYTES: u64 = 4096;
 
-/// Most rows of a leaf: sled splits one with more than 16.
-const LEAF_ROWS_MAX: u64 = 17;
-
-/// Longest row of these loads, in bytes: a group commit of all that their devices have in flight, or a run of 128
-/// records of the history.
-const ROW_MAX_BYTES: u64 = 10 * 1024;
-
-/// How far from damage an engine may have to give up a record, in bytes: the page or message of its file that holds
-/// the record, a leaf at most, has one checksum for all of it.
-const REACH_BYTES: u64 = LEAF_ROWS_MAX * ROW_MAX_BYTES;
+/// How far from damage an engine may have to give up a record, in bytes: the page or message of its file that first
+/// held its row has one checksum for all of it, and the longest rows of these loads (a group commit, a run of 128
+/// records) take less than 10 KiB. A leaf may be ten times as long, but each of its rows was written before alone.
+const REACH_BYTES: u64 = 16 * 1024;
 
 /// Of so many strikes one falls on another file than the engine's main one.
 const OTHER_FILE_EVERY: u32 = 5;
