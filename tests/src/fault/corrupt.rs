@@ -31,24 +31,21 @@ pub(super) fn run(task: &Task) -> Result<Tally> {
 fn strike(this: &mut Try<'_>, engine: StoreEngine) -> Result<Fate> {
     let load = live(this)?;
     let store = this.scene.data().join(STORE_FOLDER);
-    let promised = this.scene.ledger().promised();
+    // All that was sent: a PUBACK may still be on its way to its device.
+    let sent = this.scene.ledger().lines();
+    let sent = || sent.iter().map(|(name, line)| (name, &line.record));
     let turn = this.number as usize % (KINDS.len() + 1);
     let set_aside_before = set_aside(this.scene)?;
     let (what, touched, all_is_named) = if let Some(kind) = KINDS.get(turn) {
         let wound = wound::strike(&store, engine, *kind, &mut this.chance)?;
         let all_is_named = !matches!(kind, Kind::Cut);
-        (
-            wound.to_string(),
-            wound.touched(promised.iter())?,
-            all_is_named,
-        )
+        (wound.to_string(), wound.touched(sent())?, all_is_named)
     } else {
         let row = row::damage(&store, engine, &mut this.chance)?;
-        let touched = wound::found_in(&row, promised.iter())?;
+        let touched = wound::found_in(&row, sent())?;
         (format!("the row of {touched:?}"), touched, true)
     };
     let harm = Harm {
-        promised: promised.into_keys().collect(),
         touched,
         all_is_named,
         set_aside_before,
@@ -69,9 +66,7 @@ fn strike(this: &mut Try<'_>, engine: StoreEngine) -> Result<Fate> {
 
 /// What was done to a store, and what it held before.
 struct Harm {
-    /// Records that were acknowledged.
-    promised: BTreeSet<Name>,
-    /// Those that the damage touched.
+    /// Records that the damage touched.
     touched: BTreeSet<Name>,
     /// Whether every device of which something is missing must be named.
     all_is_named: bool,
@@ -94,13 +89,12 @@ fn live(this: &mut Try<'_>) -> Result<Load> {
 
 /// The gateway runs again: the load goes on to its end, then everything is compared.
 fn judge(scene: &mut Scene, load: Load, harm: &Harm) -> Result<Fate> {
-    let Harm {
-        promised, touched, ..
-    } = harm;
+    let touched = &harm.touched;
     load.join().context("the load did not come to its end")?;
     let records = scene.depot.records()?;
+    let promised = scene.ledger().promised();
     let missing = |name: &&Name| !records.contains_key(name);
-    let lost: Vec<Name> = promised.iter().filter(missing).cloned().collect();
+    let lost: Vec<Name> = promised.keys().filter(missing).cloned().collect();
     let untouched: Vec<_> = lost.iter().filter(|name| !touched.contains(name)).collect();
     if let Some(first) = untouched.first() {
         let (lost, of) = (lost.len(), promised.len());
@@ -220,7 +214,6 @@ fn flawed(
     // Everything is in the history, so that a row of it is what is served.
     scene.depot.folded()?;
     scene.stop()?;
-    let promised = scene.ledger().promised().into_keys().collect();
     let store = scene.data().join(STORE_FOLDER);
     let touched = harm(
         &mut Try {
@@ -234,7 +227,6 @@ fn flawed(
     scene.depot.await_ready()?;
     let load = scene.load()?;
     let harm = Harm {
-        promised,
         touched,
         all_is_named: true,
         set_aside_before: 0,
