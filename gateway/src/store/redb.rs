@@ -4,6 +4,10 @@
 //! until [`Redb::sync`], which is an empty commit that is made durable and takes every earlier one with
 //! it. So a barrier costs one or two syncs of the file, however many batches came before.
 //!
+//! Until then redb keeps the pages in memory, and only then do they take space on the disk: the file grows
+//! with holes. How much free space is still to be taken is therefore bounded by [`UNSYNCED_MAX_BYTES`]; the
+//! watch over the disk relies on it.
+//!
 //! redb writes its file's first bytes last, so that a file whose making was cut short is no database, and
 //! refuses it from then on. A new store is therefore made under another name and renamed when it is
 //! whole; what is left of an earlier attempt is removed.
@@ -14,10 +18,11 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redb::backends::FileBackend;
 use ::redb::{
-    AccessGuard, Builder, Database, DatabaseError, Durability, ReadOnlyTable,
+    Builder, Database, DatabaseError, Durability, OwnedAccessGuard, ReadOnlyTable,
     ReadableDatabase as _, ReadableTableMetadata as _, StorageBackend, StorageError,
     TableDefinition,
 };
@@ -34,10 +39,17 @@ const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 /// Page cache, in bytes; batches that are not synced are kept in it too.
 const CACHE_BYTES: usize = 128 * 1024 * 1024;
 
-/// Key and value where they are.
-type Found<'a> = (
-    AccessGuard<'a, &'static [u8]>,
-    AccessGuard<'a, &'static [u8]>,
+/// Changes without durability after which a batch is made durable at once, in bytes: twice that much, for pages
+/// are powers of two, and a batch of the fold stay below [`FLOOR_BYTES`](super::space::FLOOR_BYTES).
+const UNSYNCED_MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What a changed row is reckoned at besides itself, in bytes: the page that it shares with others is copied.
+const PAGE_BYTES: u64 = 4 * 1024;
+
+/// Key and value where they are. While they are held, no commit frees the pages that they lie in.
+type Found = (
+    OwnedAccessGuard<&'static [u8]>,
+    OwnedAccessGuard<&'static [u8]>,
 );
 
 /// A database under way to its name.
@@ -46,6 +58,8 @@ const UNFINISHED: &str = "store.redb.unfinished";
 /// The engine `redb`.
 pub struct Redb {
     db: Database,
+    /// Changes since the last sync, in bytes; changed only within a transaction that writes.
+    unsynced: AtomicU64,
     /// Length of what holds the database.
     length: Box<dyn Fn() -> io::Result<u64> + Send + Sync>,
 }
@@ -87,6 +101,7 @@ impl Redb {
         )?;
         Ok(Self {
             db,
+            unsynced: AtomicU64::new(0),
             length: Box::new(move || Ok(measured.metadata()?.len())),
         })
     }
@@ -108,11 +123,26 @@ impl Redb {
         )?;
         let engine = Self {
             db,
+            unsynced: AtomicU64::new(0),
             length: Box::new(move || measured.len()),
         };
         let made = guarded(|| make_table(&engine.db));
         made.map_err(|error| damaged(folder, error.to_string()))?;
         Ok(engine)
+    }
+
+    /// How a batch is committed: none of it has to be on the disk before the next sync, unless much waits for
+    /// that already. Asked within the transaction.
+    fn durability(&self, batch: &Batch) -> Durability {
+        let bytes = batch
+            .writes()
+            .map(|(key, value)| PAGE_BYTES + (key.len() + value.map_or(0, <[u8]>::len)) as u64);
+        let before = self.unsynced.fetch_add(bytes.sum(), Ordering::Relaxed);
+        if before < UNSYNCED_MAX_BYTES {
+            return Durability::None;
+        }
+        self.unsynced.store(0, Ordering::Relaxed);
+        Durability::Immediate
     }
 
     fn rows(&self) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, EngineError> {
@@ -124,7 +154,7 @@ impl Engine for Redb {
     fn apply(&self, batch: &Batch) -> Result<(), EngineError> {
         guarded(|| {
             let mut transaction = self.db.begin_write()?;
-            transaction.set_durability(Durability::None)?;
+            transaction.set_durability(self.durability(batch))?;
             {
                 let mut rows = transaction.open_table(ROWS)?;
                 for (key, value) in batch.writes() {
@@ -140,7 +170,7 @@ impl Engine for Redb {
 
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         guarded(|| {
-            let value = self.rows()?.get(key)?;
+            let value = self.rows()?.get_owned(key)?;
             Ok(value.map(|value| value.value().to_vec()))
         })
     }
@@ -153,8 +183,9 @@ impl Engine for Redb {
         };
         guarded(|| {
             let rows = self.rows()?;
-            let range = rows.range::<&[u8]>((Bound::Included(span.from.as_slice()), until))?;
-            let row = |row: Result<Found<'_>, StorageError>| {
+            let range =
+                rows.range_owned::<&[u8]>((Bound::Included(span.from.as_slice()), until))?;
+            let row = |row: Result<Found, StorageError>| {
                 row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
             };
             let found: Result<Vec<Row>, StorageError> = match span.order {
@@ -168,6 +199,7 @@ impl Engine for Redb {
     fn sync(&self) -> Result<(), EngineError> {
         let mut transaction = self.db.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
+        self.unsynced.store(0, Ordering::Relaxed);
         Ok(transaction.commit()?)
     }
 
@@ -263,6 +295,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::store::space::FLOOR_BYTES;
     use crate::store::{Commit, Store, journal};
 
     /// Storage in memory, of which the writes and syncs fail from a certain one on.
@@ -275,6 +308,8 @@ mod tests {
         /// Writes and syncs left before all of them fail.
         left: Option<u32>,
         failed: bool,
+        /// Bytes written, ever.
+        written: u64,
     }
 
     impl Storage {
@@ -341,6 +376,7 @@ mod tests {
             disk.spend()?;
             let from = usize::try_from(offset).unwrap();
             disk.bytes[from..from + data.len()].copy_from_slice(data);
+            disk.written += data.len() as u64;
             Ok(())
         }
     }
@@ -390,6 +426,30 @@ mod tests {
             }
         }
         assert!(failed_at >= 3, "pages, header and sync: {failed_at}");
+    }
+
+    #[test]
+    fn what_takes_space_only_at_the_next_sync_is_bounded_however_much_was_applied() {
+        let storage = Storage::default();
+        let engine = Redb::on(storage.clone(), Path::new("storage")).unwrap();
+        let written = || storage.0.lock().unwrap().written;
+        let mut keys = (0_u32..).map(|number| number.wrapping_mul(0x9e37_79b1).to_be_bytes());
+        for _ in 0..160 {
+            let rows = keys.by_ref().take(64);
+            let writes = rows
+                .map(|key| (key.to_vec(), Some(vec![7; 1_024])))
+                .collect();
+            let batch = Batch {
+                writes,
+                ..Batch::default()
+            };
+            engine.apply(&batch).unwrap();
+        }
+        let before = written();
+        assert!(before > 160 * 64 * 1_024 / 2, "{before} bytes before it");
+        engine.sync().unwrap();
+        let late = written() - before;
+        assert!(late <= FLOOR_BYTES / 2, "{late} bytes at the sync");
     }
 
     #[test]

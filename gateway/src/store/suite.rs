@@ -238,6 +238,27 @@ fn a_barrier_beside_a_writer_covers_what_was_applied_before_it() {
 }
 
 #[test]
+fn a_row_read_beside_a_writer_and_its_barriers_is_one_of_those_written() {
+    for place in Place::each() {
+        let engine = place.engine();
+        let row = |number: u8| writes([put(b"row", &[number; 2_000])]);
+        engine.apply(&row(0)).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for number in 1..=200 {
+                    engine.apply(&row(number)).unwrap();
+                    engine.sync().unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                let value = engine.value(b"row").unwrap().unwrap();
+                assert_eq!(value, [value[0]; 2_000], "{}", place.name());
+            }
+        });
+    }
+}
+
+#[test]
 fn live_bytes_are_those_of_the_keys_and_values_that_are_there() {
     for place in Place::each() {
         let engine = place.engine();

@@ -67,12 +67,12 @@ fn change(
         StoreEngine::Redb => {
             let db = Database::create(store.join(engine.file()))?;
             let records = db.begin_read()?.open_table(ROWS)?;
-            let of_records = records.range(RECORDS..&b"h}"[..])?;
+            let of_records = records.range_owned(RECORDS..&b"h}"[..])?;
             let keys: Vec<_> = of_records
                 .map(|row| Ok(row?.0.value().to_vec()))
                 .collect::<Result<_>>()?;
             let key = &reading(keys, chance)?;
-            let value = records.get(key.as_slice())?.context("a value")?;
+            let value = records.get_owned(key.as_slice())?.context("a value")?;
             let before = value.value().to_vec();
             let changed = change(&before);
             drop((value, records));
