@@ -9,9 +9,13 @@
 //! Two files of the data folder hold space back from whatever else fills the disk. The *reserve* is
 //! given up when a running gateway comes to the floor, so that fold, delivery and deletes go on. The
 //! *ballast* is given up when the store is to be opened on a full disk: the engine must write to open.
-//! A disk that fills faster than the floor between two looks (800 MB/s) makes a write fail: then the process
-//! ends with code 3, and the next start goes on, full. Both are allocated anew when there is space for them above the watermark. Inodes are watched as well as
-//! bytes, and the disk space planned for the store counts as the end of the disk.
+//! Both are allocated anew when there is space for them above the watermark. A disk that fills faster than
+//! the floor between two looks (800 MB/s) makes a write fail: then the process ends with code 3, and the
+//! next start goes on, full. Inodes are watched as well as bytes, and the disk space planned for the store
+//! counts as the end of the disk.
+//!
+//! A start is judged as if the store had been full: a gateway that ended on a full disk has given up its files,
+//! and must not take readings into the space that they held.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -27,8 +31,8 @@ use crate::clock::monotonic;
 /// floor. A look costs a microsecond.
 const LOOK_AGE_MAX: Duration = Duration::from_millis(20);
 
-/// What the engine may still write after it was last looked, in bytes: a log segment that is sealed and the
-/// next one, 8 MiB each.
+/// What the engine may still write after it was last looked, in bytes. Sled: a log segment that is sealed and
+/// the next one, 8 MiB each. Redb: what it keeps in memory until the next sync, which is bounded there.
 pub const FLOOR_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long nobody else may have taken space before the reserve is given up, in wall time.
@@ -46,7 +50,7 @@ const HYSTERESIS_BYTES: u64 = 4 * 1024 * 1024;
 const INODES_WATERMARK: u64 = 16;
 
 /// Free inodes below which the reserve is given up, for the names that the engine makes now and then.
-const INODES_FLOOR: u64 = 4;
+pub const INODES_FLOOR: u64 = 4;
 
 /// Free inodes above the watermark at which readings are taken again.
 const INODES_HYSTERESIS: u64 = 8;
@@ -147,7 +151,8 @@ pub struct Space {
 #[derive(Clone, Copy, Debug)]
 struct Look {
     at: Option<Instant>,
-    room: Room,
+    /// What was found; nothing before the first look.
+    room: Option<Room>,
     /// When allocating the files was tried last.
     tried: Option<Instant>,
     /// Least that was free since the floor was reached, and when.
@@ -168,7 +173,7 @@ impl Space {
             ballast: Held::new(folder, "ballast", limits.ballast_bytes),
             last: Mutex::new(Look {
                 at: None,
-                room: Room::Enough,
+                room: None,
                 tried: None,
                 least: None,
             }),
@@ -187,22 +192,24 @@ impl Space {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let now = monotonic();
         let fresh = |at| now.saturating_duration_since(at) < LOOK_AGE_MAX;
+        // A disk that could not be asked yet is met by the first write.
+        let before = last.room.unwrap_or(Room::Enough);
         if last.at.is_some_and(fresh) {
-            return last.room;
+            return before;
         }
         if let Some(free) = self.measure(&mut last.least, now) {
             let room = self.judge(last.room, free, self.left_of_budget(used));
-            tell(last.room, room);
+            tell(before, room);
             let waited = |tried| now.saturating_duration_since(tried) >= HOLD_PAUSE;
-            let due = last.room != room || last.tried.is_none_or(waited);
+            let due = before != room || last.tried.is_none_or(waited);
             if room == Room::Enough && due {
                 self.hold_again(free);
                 last.tried = Some(now);
             }
-            last.room = room;
+            last.room = Some(room);
         }
         last.at = Some(now);
-        last.room
+        last.room.unwrap_or(before)
     }
 
     /// What is kept free and what is free now; `None` when the disk cannot be asked.
@@ -233,11 +240,11 @@ impl Space {
         Some(budget.saturating_sub(used()))
     }
 
-    fn judge(&self, before: Room, free: Free, of_budget: Option<u64>) -> Room {
+    fn judge(&self, before: Option<Room>, free: Free, of_budget: Option<u64>) -> Room {
         let short = |what, free, watermark: u64, leave: u64| {
             let needed = match before {
-                Room::Enough => watermark,
-                Room::Full(_) | Room::Starved(_) => watermark + leave,
+                Some(Room::Enough) => watermark,
+                Some(Room::Full(_) | Room::Starved(_)) | None => watermark + leave,
             };
             (free < needed).then_some(Shortage { what, free, needed })
         };
@@ -400,7 +407,7 @@ mod tests {
     fn full_begins_below_the_watermark_and_ends_above_it_with_the_files_held_again() {
         let folder = tempfile::tempdir().unwrap();
         let space = space(folder.path(), None);
-        let judge = |before, bytes| space.judge(before, free(bytes, u64::MAX), None);
+        let judge = |before, bytes| space.judge(Some(before), free(bytes, u64::MAX), None);
         assert_eq!(judge(Room::Enough, 64 * MIB), Room::Enough);
         let full = judge(Room::Enough, 64 * MIB - 1);
         assert!(matches!(full, Room::Full(_)), "{full:?}");
@@ -415,10 +422,24 @@ mod tests {
     }
 
     #[test]
+    fn a_start_takes_no_readings_into_the_space_of_files_that_were_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = |bytes| space(folder.path(), None).judge(None, free(bytes, u64::MAX), None);
+        let needed = 64 * MIB + HYSTERESIS_BYTES + 3 * MIB;
+        let full = start(needed - 1);
+        assert_eq!(full.shortage().unwrap().needed, needed);
+        assert!(full.may_write());
+        assert_eq!(start(needed), Room::Enough);
+        space(folder.path(), None).hold_again(free(needed, 99));
+        assert_eq!(start(64 * MIB + HYSTERESIS_BYTES), Room::Enough, "held");
+    }
+
+    #[test]
     fn inodes_and_the_budget_run_out_as_bytes_do() {
         let folder = tempfile::tempdir().unwrap();
         let space = space(folder.path(), Some(200 * MIB));
-        let judge = |before, inodes, left| space.judge(before, free(u64::MAX, inodes), Some(left));
+        let judge =
+            |before, inodes, left| space.judge(Some(before), free(u64::MAX, inodes), Some(left));
         assert_eq!(judge(Room::Enough, 16, 64 * MIB), Room::Enough);
         let inodes = judge(Room::Enough, 15, 64 * MIB);
         let text = inodes.shortage().unwrap().to_string();
