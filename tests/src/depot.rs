@@ -355,7 +355,7 @@ pub fn warm_spells_are_told(delivered: &[Value], device: &str, records: u32) -> 
 }
 
 /// What a row of the events' export states, unless it was taken back.
-fn stated(row: &Value) -> Option<(String, u64)> {
+pub(crate) fn stated(row: &Value) -> Option<(String, u64)> {
     let text = |key: &str| row.get(key)?.as_str().map(ToOwned::to_owned);
     let retracted = text("phase")? == "retract";
     (!retracted).then_some((text("event_id")?, row.get("rev")?.as_u64()?))

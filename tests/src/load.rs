@@ -46,6 +46,18 @@ struct Shared {
     acknowledged: AtomicU64,
     connects: AtomicU64,
     resent: AtomicU64,
+    /// Whether what is sent now must not be acknowledged.
+    forbidden: AtomicBool,
+    acknowledged_forbidden: AtomicU64,
+    waiting: AtomicU64,
+}
+
+/// A publication that waits for its PUBACK.
+struct Waiting {
+    packet_id: u16,
+    payload: Payload,
+    /// Whether it was sent, or sent again, while nothing might be acknowledged.
+    forbidden: bool,
 }
 
 /// A load that is running.
@@ -100,6 +112,29 @@ impl Load {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
+    /// What is sent or sent again from now on must not be acknowledged, until [`Load::allow`]; what is under
+    /// way may be.
+    pub fn forbid(&self) {
+        self.shared.forbidden.store(true, Ordering::Relaxed);
+    }
+
+    /// Whatever waits may be acknowledged again.
+    pub fn allow(&self) {
+        self.shared.forbidden.store(false, Ordering::Relaxed);
+    }
+
+    /// Publications acknowledged that must not have been.
+    #[must_use]
+    pub fn acknowledged_forbidden(&self) -> u64 {
+        self.shared.acknowledged_forbidden.load(Ordering::Relaxed)
+    }
+
+    /// Publications that wait for their PUBACK.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
     /// Whether a device has given up, which is always an error.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -148,7 +183,7 @@ struct Sender {
     topic: String,
     shared: Arc<Shared>,
     ledger: Option<Arc<Ledger>>,
-    unacknowledged: VecDeque<(u16, Payload)>,
+    unacknowledged: VecDeque<Waiting>,
     next_packet_id: u16,
     batches_sent: u32,
     records_sent: u32,
@@ -238,9 +273,13 @@ impl Sender {
 
     /// What a tracker does after a link error: everything unconfirmed, oldest first.
     fn send_again(&mut self, client: &mut Client) -> Result<()> {
-        for (packet_id, payload) in &self.unacknowledged {
-            self.enter(payload)?;
-            client.publish(&self.topic, *packet_id, &payload.bytes)?;
+        let forbidden = self.shared.forbidden.load(Ordering::Relaxed);
+        for waiting in &mut self.unacknowledged {
+            waiting.forbidden = forbidden;
+        }
+        for waiting in &self.unacknowledged {
+            self.enter(&waiting.payload)?;
+            client.publish(&self.topic, waiting.packet_id, &waiting.payload.bytes)?;
             self.shared.resent.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -254,9 +293,14 @@ impl Sender {
         self.records_sent += self.plan.batch_records;
         // Entered before it leaves: a broken connection says nothing about what arrived.
         self.enter(&payload)?;
-        self.unacknowledged.push_back((packet_id, payload));
-        let (packet_id, payload) = self.unacknowledged.back().context("just pushed")?;
-        client.publish(&self.topic, *packet_id, &payload.bytes)?;
+        self.unacknowledged.push_back(Waiting {
+            packet_id,
+            payload,
+            forbidden: self.shared.forbidden.load(Ordering::Relaxed),
+        });
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = self.unacknowledged.back().context("just pushed")?;
+        client.publish(&self.topic, packet_id, &waiting.payload.bytes)?;
         Ok(())
     }
 
@@ -271,10 +315,15 @@ impl Sender {
         let owed = self
             .unacknowledged
             .iter()
-            .position(|(id, _)| *id == packet_id);
+            .position(|waiting| waiting.packet_id == packet_id);
         let index = owed.with_context(|| format!("PUBACK {packet_id} for nothing"))?;
-        let (_, payload) = self.unacknowledged.remove(index).context("just found")?;
-        for (name, _) in &payload.records {
+        let waiting = self.unacknowledged.remove(index).context("just found")?;
+        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        if waiting.forbidden && self.shared.forbidden.load(Ordering::Relaxed) {
+            let forbidden = &self.shared.acknowledged_forbidden;
+            forbidden.fetch_add(1, Ordering::Relaxed);
+        }
+        for (name, _) in &waiting.payload.records {
             self.ledger
                 .as_ref()
                 .map_or(Ok(()), |ledger| ledger.acknowledged(name))?;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
 use crate::peer::{run, skipped};
 
@@ -28,8 +29,11 @@ pub struct SmallDisk {
     fillers: AtomicU64,
 }
 
-/// How often filling is tried while a gateway writes to the same disk.
-const TRIES_MAX: u32 = 1_000;
+/// What is taken at once, in bytes: less than the hysteresis of a gateway that watches the same disk.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// Least that can be taken, in bytes.
+const PAGE_BYTES: u64 = 4_096;
 
 /// Files that fill the disk are made in this folder of it.
 const FILLERS: &str = "other-peoples-files";
@@ -80,35 +84,35 @@ impl SmallDisk {
         })
     }
 
-    /// Fill the disk with other people's files until only `left` of a resource is free.
+    /// Fill the disk with other people's files until only `left` of a resource is free. What somebody gives
+    /// up meanwhile is left alone.
     ///
     /// # Errors
     /// When they cannot be made.
     pub fn fill(&self, resource: Resource, left: u64) -> Result<()> {
-        let mut tries = 0;
-        loop {
-            let taken = self.free(resource)?.saturating_sub(left);
-            if taken == 0 {
-                return Ok(());
-            }
-            tries += 1;
-            match self.take(resource, taken) {
-                // Somebody else took some of it meanwhile: what is left now is taken.
-                Err(error) if error.kind() == ErrorKind::StorageFull && tries < TRIES_MAX => {}
-                taken => return taken.context("fill the disk"),
-            }
+        let amount = self.free(resource)?.saturating_sub(left);
+        self.take(resource, amount)
+    }
+
+    /// Other people take so much more of a resource, or all there is.
+    ///
+    /// # Errors
+    /// When their files cannot be made.
+    pub fn take(&self, resource: Resource, amount: u64) -> Result<()> {
+        let taken = match resource {
+            Resource::Bytes => self.filler().and_then(|file| grow(&file, amount)),
+            Resource::Inodes => (0..amount).try_for_each(|_| self.filler().map(drop)),
+        };
+        match taken {
+            // Somebody else took some of it meanwhile.
+            Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),
+            taken => taken.context("fill the disk"),
         }
     }
 
-    fn take(&self, resource: Resource, amount: u64) -> io::Result<()> {
-        let file = || {
-            let name = self.fillers.fetch_add(1, Ordering::Relaxed).to_string();
-            File::create(self.mount.join(FILLERS).join(name))
-        };
-        match resource {
-            Resource::Bytes => Ok(fallocate(file()?, FallocateFlags::empty(), 0, amount)?),
-            Resource::Inodes => (0..amount).try_for_each(|_| file().map(drop)),
-        }
+    fn filler(&self) -> io::Result<File> {
+        let name = self.fillers.fetch_add(1, Ordering::Relaxed).to_string();
+        File::create(self.mount.join(FILLERS).join(name))
     }
 
     /// Remove other people's files.
@@ -121,6 +125,22 @@ impl SmallDisk {
         }
         Ok(())
     }
+}
+
+/// Makes a file `amount` bytes long, or as long as the disk allows. Space that is not enough for the whole of a
+/// step is given back, and for that moment it is there for everybody: so steps are small, and smaller at the end.
+fn grow(file: &File, amount: u64) -> io::Result<()> {
+    let (mut length, mut step) = (0, STEP_BYTES);
+    while length < amount {
+        let taken = step.min(amount - length);
+        match fallocate(file, FallocateFlags::empty(), length, taken) {
+            Ok(()) => length += taken,
+            Err(error) if step <= PAGE_BYTES => return Err(error.into()),
+            Err(Errno::NOSPC) => step /= 2,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 impl Drop for SmallDisk {
