@@ -82,6 +82,14 @@ pub fn decode_record(bytes: &[u8]) -> Result<Numbered, WireError> {
     Ok(numbered)
 }
 
+/// Whether what [`encode_record`] wrote is an alarm, told from its first elements alone.
+#[must_use]
+pub fn is_alarm(bytes: &[u8]) -> bool {
+    let opened = Reader::payload("record", bytes, 2, 2)
+        .and_then(|(mut reader, _)| Opened::read(&mut reader));
+    opened.is_ok_and(|opened| opened.head == ALARM)
+}
+
 /// Writes one entry, absolute.
 pub(crate) fn write_entry(writer: &mut Writer<'_>, numbered: &Numbered) -> Result<(), Full> {
     let uptime = numbered.record.uptime();

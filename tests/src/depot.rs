@@ -1,7 +1,6 @@
 //! A gateway as its operator has it: the release binary, a configuration, a plan, a data folder.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use serde_json::Value;
 use crate::device::whole_spells;
 use crate::ledger::Name;
 use crate::peer::{Peer, free_address, http_get, product, run, wait_for};
+pub use crate::plan::{FENCES, TRACKERS_PER_SHIPMENT, fleet_plan, wide_plan};
 pub use crate::shown::Shown;
 
 /// A gateway that can be started, killed, stopped and asked.
@@ -247,12 +247,18 @@ impl Depot {
         Ok(records)
     }
 
+    /// What the file sink writes.
+    #[must_use]
+    pub fn sink_file(&self) -> PathBuf {
+        self.folder.join("events.jsonl")
+    }
+
     /// Lines of the file sink, each a `CloudEvent`; one that is being written is not there yet.
     ///
     /// # Errors
     /// When there is a line that is no JSON.
     pub fn delivered(&self) -> Result<Vec<Value>> {
-        let path = self.folder.join("events.jsonl");
+        let path = self.sink_file();
         if !path.exists() {
             return Ok(Vec::new());
         }
@@ -389,61 +395,4 @@ fn name(row: &Value) -> Result<Name> {
             seq: Seq(u32::try_from(number("seq")?)?),
         },
     })
-}
-
-/// Fences of the wide plan.
-pub const FENCES: u32 = 1_000;
-
-/// Trackers of one shipment of the wide plan.
-pub const TRACKERS_PER_SHIPMENT: u32 = 10;
-
-/// A thousand fences, the yard of the load among them, and a shipment for every ten trackers.
-#[must_use]
-pub fn wide_plan(trackers: u32) -> String {
-    let mut plan = fleet_plan(&[]);
-    for fence in 1..FENCES {
-        let (row, column) = (fence / 40, fence % 40);
-        // Writing to a String cannot fail.
-        let _ = write!(
-            plan,
-            "[[fence]]\nid = \"f{fence}\"\nname = \"F{fence}\"\nlat = {}\nlon = {}\nradius_m = 300\n",
-            50.0 + f64::from(row) * 0.1,
-            4.0 + f64::from(column) * 0.1
-        );
-    }
-    for first in (0..trackers).step_by(TRACKERS_PER_SHIPMENT as usize) {
-        let last = (first + TRACKERS_PER_SHIPMENT).min(trackers);
-        let devices: Vec<_> = (first..last)
-            .map(|index| format!("\"load-{index:04}\""))
-            .collect();
-        let _ = write!(
-            plan,
-            "[[shipment]]\nid = \"S-{first}\"\nprofile = \"cool\"\n\
-             [[shipment.unit]]\nid = \"box\"\ntrackers = [{}]\n\
-             [[shipment.stop]]\nid = \"pickup\"\nfence = \"yard\"\nrole = \"pickup\"\n",
-            devices.join(", ")
-        );
-    }
-    plan
-}
-
-/// A plan for the devices of a load: one shipment each, inside one fence, too warm after 5 minutes
-/// above 8 degrees.
-#[must_use]
-pub fn fleet_plan(devices: &[String]) -> String {
-    let mut plan = "version = 1\n[[fence]]\nid = \"yard\"\nname = \"Yard\"\n\
-         lat = 51.9225\nlon = 4.4791\nradius_m = 300\n\
-         [[profile]]\nname = \"cool\"\nsettling = \"0s\"\n[[profile.temperature]]\nname = \"hot\"\nabove = 8.0\n\
-         inclusive = false\ndelay = \"5min\"\nclear_delay = \"0s\"\nseverity = \"critical\"\n"
-        .to_owned();
-    for device in devices {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            plan,
-            "[[shipment]]\nid = \"S-{device}\"\nprofile = \"cool\"\n\
-             [[shipment.unit]]\nid = \"box\"\ntrackers = [\"{device}\"]\n\
-             [[shipment.stop]]\nid = \"pickup\"\nfence = \"yard\"\nrole = \"pickup\"\n"
-        );
-    }
-    plan
 }

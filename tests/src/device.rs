@@ -8,10 +8,12 @@ use anyhow::{Context, Result};
 use protocol::batch::{BATCH_MAX_BYTES, BatchEncoder, BatchHeader};
 use protocol::key::{DeviceId, RecordKey, Seq};
 use protocol::reading::{Battery, FixQuality, Measured, Position, Reading};
-use protocol::record::{Anchor, BootRecord, Numbered, Record, ResetCause, TimeSource};
+use protocol::record::{
+    Alarm, AlarmKind, Anchor, BootRecord, Numbered, Record, ResetCause, Shock, TimeSource,
+};
 use protocol::units::{
-    CentiCelsius, Dbm, Decimetres, DecimetresPerSecond, Latitude, Longitude, Milliseconds,
-    Millivolts, Percent, Seconds, UptimeMs, UtcMs,
+    CentiCelsius, Dbm, Decimetres, DecimetresPerSecond, Latitude, Longitude, MilliG,
+    MillimetresPerSecond, Milliseconds, Millivolts, Percent, Seconds, UptimeMs, UtcMs,
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
@@ -80,6 +82,37 @@ impl Device {
     /// # Errors
     /// When they do not fit in one batch.
     pub fn batch(&mut self, count: u32) -> Result<Payload> {
+        let seqs = self.next_seq..self.next_seq + count;
+        let records: Vec<_> = seqs.map(|seq| (seq, self.record(seq))).collect();
+        self.payload(&records)
+    }
+
+    /// A blow, `later` records after what it has sent so far: those are still on the device.
+    ///
+    /// # Errors
+    /// Never: one record fits in a batch.
+    pub fn blow(&mut self, later: u32) -> Result<Payload> {
+        let seq = self.next_seq + later;
+        let uptime = uptime(seq);
+        let g = MilliG::saturating(40_000);
+        let blow = Record::Alarm(Alarm {
+            uptime,
+            kind: AlarmKind::Shock,
+            limit: 25_000,
+            since: uptime,
+            extreme: 40_000,
+            count: 1,
+            shock: Some(Shock {
+                peak: [g, MilliG::saturating(0), MilliG::saturating(0)],
+                duration: Some(Milliseconds::saturating(11)),
+                delta_v: Some(MillimetresPerSecond::saturating(2_700)),
+            }),
+        });
+        self.payload(&[(seq, blow)])
+    }
+
+    /// Records with their numbers; what it sends next comes behind them.
+    fn payload(&mut self, numbered: &[(u32, Record)]) -> Result<Payload> {
         let first = RecordKey::new(self.epoch, 1, self.next_seq);
         let mut buffer = vec![0; BATCH_MAX_BYTES];
         let header = BatchHeader {
@@ -91,16 +124,15 @@ impl Device {
             .ok()
             .context("batch")?;
         let mut records = Vec::new();
-        for seq in self.next_seq..self.next_seq + count {
-            let record = self.record(seq);
+        for (seq, record) in numbered.iter().copied() {
             let numbered = Numbered {
                 seq: Seq(seq),
                 record,
             };
             encoder.push(&numbered).ok().context("batch is full")?;
             records.push((self.name(seq), record));
+            self.next_seq = seq + 1;
         }
-        self.next_seq += count;
         Ok(Payload {
             bytes: encoder.finish().to_vec(),
             records,
@@ -115,7 +147,7 @@ impl Device {
     }
 
     fn record(&mut self, seq: u32) -> Record {
-        let uptime = UptimeMs::saturating(i64::from(seq) * i64::from(INTERVAL_S) * 1_000);
+        let uptime = uptime(seq);
         match seq {
             0 => Record::Boot(BootRecord {
                 uptime,
@@ -158,6 +190,11 @@ impl Device {
         reading.radio = Measured::Value(Dbm::saturating(-90 + jitter));
         reading
     }
+}
+
+/// When a record is made.
+fn uptime(seq: u32) -> UptimeMs {
+    UptimeMs::saturating(i64::from(seq) * i64::from(INTERVAL_S) * 1_000)
 }
 
 /// Whether the reading with this sequence number is warm.

@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod load;
 pub mod mqtt;
 pub mod peer;
+pub mod plan;
 pub mod power;
 pub mod proxy;
 pub mod shown;

@@ -6,6 +6,8 @@
 //! it keeps in memory is a cache of the history, and so are the checkpoints it leaves in the store; so
 //! after any crash the view is again the verdict of what is stored.
 //!
+//! Alarms do not wait for the rounds of a backlog: see `urgent.rs`.
+//!
 //! At start nothing is rebuilt. Each step of [`Fold::advance`] takes a round of commits, and rebuilds one tracker
 //! from its newest checkpoint, or from its first record when there is none that can be used. A shipment
 //! is judged when all its trackers have been rebuilt, never before: half of what it shows would take back
@@ -29,10 +31,11 @@ mod steady;
 mod tests;
 mod trackers;
 mod trail;
+mod urgent;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocol::key::DeviceId;
 use rules::Context;
@@ -66,6 +69,10 @@ const ROUND_RECORDS: usize = 8_192;
 /// must not make the journal wait for it.
 const COMMITS_SHARE: u32 = 4;
 
+/// Trackers that an alarm waits for are rebuilt for so long between two rounds, however many commits wait:
+/// about as long as both take.
+const HURRY_MAX: Duration = Duration::from_millis(100);
+
 /// Applies the rules to what the journal brings.
 #[derive(Debug)]
 pub struct Fold {
@@ -97,6 +104,8 @@ pub struct Fold {
     pending: watch::Sender<usize>,
     /// No tracker is rebuilt before, as long as commits wait.
     rebuild_after: Instant,
+    /// Commits that wait are taken together until they have so many records.
+    round_records: usize,
 }
 
 /// Which shipments a change concerns.
@@ -151,6 +160,7 @@ impl Fold {
             wake,
             pending: watch::Sender::new(trackers.pending()),
             rebuild_after: monotonic(),
+            round_records: ROUND_RECORDS,
             trackers,
             context: Arc::new(context),
         })
@@ -187,8 +197,12 @@ impl Fold {
         }
         let taken = self.take_oldest()?;
         let begun = monotonic();
-        if taken.is_some() && begun < self.rebuild_after {
-            return Ok(taken);
+        let mut rebuilt = false;
+        while self.trackers.are_hurried() && begun.elapsed() < HURRY_MAX {
+            rebuilt = self.rebuild_one()?;
+        }
+        if rebuilt || (taken.is_some() && begun < self.rebuild_after) {
+            return Ok(taken.or(rebuilt.then_some(0)));
         }
         let rebuilt = self.rebuild_one()?;
         self.rebuild_after = begun + begun.elapsed() * (1 + COMMITS_SHARE);
@@ -212,9 +226,12 @@ impl Fold {
     fn take_oldest(&mut self) -> Result<Option<u64>, StoreError> {
         // Before looking: what is committed meanwhile is for the next look.
         let newest = self.store.newest_commit();
-        let waiting = journal::oldest(&self.store, ROUND_RECORDS)?;
-        if waiting.is_empty() {
+        let waiting = journal::oldest(&self.store, self.round_records)?;
+        let Some(last) = waiting.last() else {
             return self.pass(newest).map(|()| None);
+        };
+        if last.commit < newest {
+            self.take_urgent()?;
         }
         self.take(waiting).map(Some)
     }
@@ -287,11 +304,30 @@ impl Fold {
 
     /// Take commits that follow each other.
     fn take(&mut self, mut chunks: Vec<Chunk>) -> Result<u64, StoreError> {
-        let context = Arc::clone(&self.context);
+        let mut taken = Batch::default();
+        for chunk in &chunks {
+            journal::fold_taken(&mut taken, chunk)?;
+        }
+        if let Some(last) = chunks.last() {
+            journal::urgent::passed(&self.store, &mut taken, last.commit)?;
+        }
         let devices = brought::by_device(&mut chunks);
+        let (records, concerned) = self.bring(&devices)?;
+        self.note_late(&mut taken, &devices)?;
+        self.settle(&devices, taken, &concerned)?;
+        Ok(records)
+    }
+
+    /// Take what was brought of devices into the history and into their trackers. Returns how many records it
+    /// was, and which shipments they concern.
+    fn bring(
+        &mut self,
+        devices: &BTreeMap<DeviceId, Brought>,
+    ) -> Result<(u64, Concerned), StoreError> {
+        let context = Arc::clone(&self.context);
         let (mut concerned, mut stale) = (Concerned::default(), Vec::new());
         let mut untrue = Batch::default();
-        for (device, brought) in &devices {
+        for (device, brought) in devices {
             let trackers = &mut self.trackers;
             match trackers.take(&self.store, &context, device, brought, &mut untrue)? {
                 Taken::Left => {}
@@ -302,26 +338,31 @@ impl Fold {
                 }
             }
         }
-        let records = self.keep(&devices, untrue)?;
+        let records = self.keep(devices, untrue)?;
         for (device, why) in &stale {
             self.trackers.refold(&self.store, &context, device, *why)?;
         }
         let tolerance = context.options().clock_tolerance;
-        for (device, brought) in &devices {
+        for (device, brought) in devices {
             if let Some(tracker) = self.trackers.tracker(device) {
                 self.clocks.look(device, tracker, brought, tolerance);
             }
         }
-        let mut batch = Batch::default();
-        for chunk in &chunks {
-            journal::fold_taken(&mut batch, chunk)?;
-        }
-        self.note_late(&mut batch, &devices)?;
-        self.commit(batch, &concerned)?;
+        Ok((records, concerned))
+    }
+
+    /// Judge what was brought, in one batch with `taken`, which says that it is done.
+    fn settle(
+        &mut self,
+        devices: &BTreeMap<DeviceId, Brought>,
+        taken: Batch,
+        concerned: &Concerned,
+    ) -> Result<(), StoreError> {
+        self.commit(taken, concerned)?;
         for device in devices.keys() {
             self.trackers.keep_up(&self.store, device)?;
         }
-        Ok(records)
+        Ok(())
     }
 
     /// Write what a round brought into the history, behind what `batch` holds already. Doing so twice

@@ -13,7 +13,7 @@ use rules::tracker::Mark;
 use rules::{Context, Tracker};
 
 use super::brought::counted;
-use super::trail::{self, Spacing};
+use super::trail::{self, Brink, Spacing};
 use crate::store::history::{self, Kept};
 use crate::store::{Store, StoreError};
 
@@ -35,6 +35,8 @@ pub(super) struct Passed {
     pub(super) marks: Vec<Mark>,
     /// Before the last anchor.
     pub(super) recent: Option<Mark>,
+    /// Before the last alarms.
+    pub(super) brink: Brink,
 }
 
 /// The tracker that `base` and the records behind it make; `None` when they contradict each other, which
@@ -97,6 +99,7 @@ pub(super) fn fold_behind(
             if let Record::Anchor(_) = record {
                 passed.recent = tracker.mark();
             }
+            passed.brink.pass(tracker, record);
             tracker.fold(context, key, record);
             let records = tracker.reach().map_or(0, |reach| reach.records);
             if records.is_multiple_of(spacing.running_records) {

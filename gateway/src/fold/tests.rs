@@ -4,6 +4,7 @@
 mod restart;
 mod rig;
 mod seal;
+mod urgent;
 
 use std::ops::ControlFlow;
 

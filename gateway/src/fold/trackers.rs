@@ -26,6 +26,8 @@ pub(super) struct Trackers {
     live: BTreeMap<DeviceId, Live>,
     /// Those that are not rebuilt yet.
     pending: BTreeSet<DeviceId>,
+    /// Those of them that an alarm waits for.
+    hurried: BTreeSet<DeviceId>,
     /// Devices that no shipment names and of which nothing is stored but their history.
     swept: BTreeSet<DeviceId>,
     /// How far marks are apart.
@@ -68,6 +70,7 @@ impl Trackers {
         Self {
             live: BTreeMap::new(),
             pending: context.trackers().cloned().collect(),
+            hurried: BTreeSet::new(),
             swept: BTreeSet::new(),
             spacing: Spacing::ORDINARY,
         }
@@ -78,13 +81,30 @@ impl Trackers {
         self.pending.len()
     }
 
+    /// Rebuild first what the shipments of `device` wait for.
+    pub(super) fn hurry(&mut self, context: &Context, device: &DeviceId) {
+        let shipments = context.shipments_of(device).into_iter();
+        let shipments = shipments.filter_map(|id| context.plan().shipment(id));
+        for device in shipments.flat_map(devices_of) {
+            if self.pending.contains(device) {
+                self.hurried.insert(device.clone());
+            }
+        }
+    }
+
+    /// Whether an alarm waits for a tracker to be rebuilt.
+    pub(super) fn are_hurried(&self) -> bool {
+        !self.hurried.is_empty()
+    }
+
     /// Rebuild one of those that are not yet; `None` when there are none.
     pub(super) fn restore_next(
         &mut self,
         store: &Store,
         context: &Context,
     ) -> Result<Option<DeviceId>, StoreError> {
-        let Some(device) = self.pending.first().cloned() else {
+        let next = self.hurried.first().or_else(|| self.pending.first());
+        let Some(device) = next.cloned() else {
             return Ok(None);
         };
         let mut batch = Batch::default();
@@ -229,6 +249,7 @@ impl Trackers {
         };
         live.keep(store, passed, self.spacing)?;
         self.pending.remove(device);
+        self.hurried.remove(device);
         self.live.insert(device.clone(), live);
         Ok(())
     }
@@ -237,6 +258,7 @@ impl Trackers {
     pub(super) fn release(&mut self, context: &Context, device: &DeviceId) {
         self.live.remove(device);
         self.pending.remove(device);
+        self.hurried.remove(device);
         if !context.duties(device).is_empty() {
             self.pending.insert(device.clone());
         }
@@ -244,8 +266,7 @@ impl Trackers {
 
     /// Whether all trackers of a shipment have been rebuilt.
     pub(super) fn are_whole(&self, shipment: &Shipment) -> bool {
-        let mut devices = shipment.units.iter().flat_map(|unit| &unit.trackers);
-        devices.all(|attachment| !self.pending.contains(&attachment.device))
+        devices_of(shipment).all(|device| !self.pending.contains(device))
     }
 
     /// A tracker that has been rebuilt.
@@ -315,12 +336,17 @@ impl Trackers {
         &'a self,
         shipment: &'a Shipment,
     ) -> impl Iterator<Item = (&'a DeviceId, &'a Live)> {
-        let attached = shipment.units.iter().flat_map(|unit| &unit.trackers);
-        let devices: BTreeSet<&DeviceId> = attached.map(|attachment| &attachment.device).collect();
+        let devices: BTreeSet<&DeviceId> = devices_of(shipment).collect();
         devices
             .into_iter()
             .filter_map(|device| self.live.get_key_value(device))
     }
+}
+
+/// The trackers of a shipment; one that has changed units comes more than once.
+fn devices_of(shipment: &Shipment) -> impl Iterator<Item = &DeviceId> {
+    let attached = shipment.units.iter().flat_map(|unit| &unit.trackers);
+    attached.map(|attachment| &attachment.device)
 }
 
 impl Live {
@@ -345,6 +371,13 @@ impl Live {
         let Some(record) = counted(store, device, key, content)? else {
             return Ok(None);
         };
+        if content.is_alarm() && history::value(store, device, key)?.is_some() {
+            // Taken ahead of its commit, and perhaps contested since.
+            return Ok(None);
+        }
+        if taken == Taken::Folded {
+            self.trail.brink.pass(&self.tracker, &record);
+        }
         let dirty = match taken {
             Taken::Stale(_) => self.tracker.learn(key, &record),
             Taken::Left | Taken::Folded => match self.tracker.offer(context, key, &record) {
@@ -368,6 +401,11 @@ impl Live {
         if passed.recent.is_some() {
             self.trail.recent = passed.recent;
         }
+        if passed.brink.mark.is_some() {
+            self.trail.brink = passed.brink;
+        } else {
+            self.trail.brink.is_last = passed.brink.is_last;
+        }
         let covered = self.trail.covered();
         let mut marks = passed.marks;
         marks.retain(|mark| mark.reach.records > covered);
@@ -387,9 +425,7 @@ impl Live {
         if reach.records < covered + spacing_records {
             return Ok(());
         }
-        // The next anchor dates anew what came since the last one, so a mark before that lasts longer.
-        let recent = self.trail.recent.clone();
-        let lasting = recent.filter(|mark| mark.reach.records > covered);
+        let lasting = self.trail.lasting().cloned();
         let Some(mark) = lasting.or_else(|| self.tracker.mark()) else {
             return Ok(());
         };

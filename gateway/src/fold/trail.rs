@@ -7,10 +7,13 @@
 //! ```
 //! What is kept here is true at every moment for the history rows in the store: a mark that a record makes
 //! untrue is removed in the batch that writes the record, or in an earlier one. Marks are far apart where
-//! they are old. [`Trail::recent`] is kept in memory only: it stands before the last anchor, so that the
+//! they are old. Two are kept in memory only. [`Trail::recent`] stands before the last anchor, so that the
 //! next one, which dates anew what came since, costs no more than the records between two anchors.
+//! [`Trail::brink`] stands before alarms at the end: one that was taken ahead of a backlog makes everything
+//! late that comes before it, and then only the alarms are folded again.
 
 use protocol::key::DeviceId;
+use protocol::record::Record;
 use rules::fact::Fact;
 use rules::timeline::Timeline;
 use rules::tracker::{Dirty, Mark};
@@ -54,6 +57,27 @@ pub(super) struct Trail {
     index: Index,
     /// A mark before the last anchor.
     pub(super) recent: Option<Mark>,
+    pub(super) brink: Brink,
+}
+
+/// Where the last alarms begin that followed each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Brink {
+    /// Before the first of them; `None` at the start.
+    pub(super) mark: Option<Mark>,
+    /// Whether nothing else came behind them.
+    pub(super) is_last: bool,
+}
+
+impl Brink {
+    /// `tracker` is about to take `record`.
+    pub(super) fn pass(&mut self, tracker: &Tracker, record: &Record) {
+        let alarm = matches!(record, Record::Alarm(_));
+        if alarm && !self.is_last {
+            self.mark = tracker.mark();
+        }
+        self.is_last = alarm;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,6 +132,7 @@ impl Trail {
             device: device.clone(),
             index,
             recent: None,
+            brink: Brink::default(),
         })
     }
 
@@ -122,6 +147,15 @@ impl Trail {
         newest.map_or(0, |stored| stored.reach.records)
     }
 
+    /// The mark in memory that is likely to stay true for long, if there is one: the next anchor dates anew
+    /// what came since the last one, and the next record is late when an alarm was taken ahead.
+    pub(super) fn lasting(&self) -> Option<&Mark> {
+        let brink = self.brink.mark.as_ref().filter(|_| self.brink.is_last);
+        let covered = self.covered();
+        let mut lasting = self.recent.iter().chain(brink);
+        lasting.find(|mark| mark.reach.records > covered)
+    }
+
     /// Remove every mark that `dirty` makes untrue.
     pub(super) fn spoil(
         &mut self,
@@ -131,12 +165,15 @@ impl Trail {
     ) -> Result<(), StoreError> {
         let recent = self.recent.take();
         self.recent = recent.filter(|mark| !dirty.spoils(timeline, &mark.reach));
+        let brink = self.brink.mark.take();
+        self.brink.mark = brink.filter(|mark| !dirty.spoils(timeline, &mark.reach));
         self.retain(batch, |stored| !dirty.spoils(timeline, &stored.reach))
     }
 
     /// Remove every mark.
     pub(super) fn clear(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
         self.recent = None;
+        self.brink = Brink::default();
         self.retain(batch, |_| false)
     }
 
@@ -172,10 +209,10 @@ impl Trail {
         store: &Store,
         batch: &mut Batch,
     ) -> Result<Option<Mark>, StoreError> {
-        if let Some(recent) = &self.recent
-            && recent.reach.records >= self.covered()
-        {
-            return Ok(Some(recent.clone()));
+        let in_memory = self.recent.iter().chain(&self.brink.mark);
+        let newest = in_memory.max_by_key(|mark| mark.reach.records);
+        if let Some(newest) = newest.filter(|mark| mark.reach.records >= self.covered()) {
+            return Ok(Some(newest.clone()));
         }
         while let Some(stored) = self.index.stored.last() {
             let mark: Option<Mark> = checkpoint::value(store, &self.device, Slot(stored.slot))?;

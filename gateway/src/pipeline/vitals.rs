@@ -87,6 +87,11 @@ impl Vital {
         if let Some(shortage) = shortage {
             fact("store_full_because", None, shortage.to_string().into());
         }
+        let alarm_lag = self.0.store.alarms_unfolded_for();
+        if !alarm_lag.is_zero() {
+            let waited_ms = u64::try_from(alarm_lag.as_millis()).unwrap_or(u64::MAX);
+            fact("alarm_lag_ms", None, waited_ms.into());
+        }
         let refold = *self.0.refold.borrow();
         if refold > 0 {
             fact("refold_pending_trackers", None, refold.into());
@@ -177,6 +182,11 @@ impl Vitals for Vital {
                 "supercargo_fold_lag_seconds",
                 "How long the oldest commit not yet folded has been waiting.",
                 self.0.store.unfolded_for().as_secs_f64(),
+            ),
+            gauge(
+                "supercargo_alarm_lag_seconds",
+                "How long the oldest alarm not yet folded has been waiting.",
+                self.0.store.alarms_unfolded_for().as_secs_f64(),
             ),
             gauge(
                 "supercargo_refold_pending_trackers",

@@ -1,7 +1,8 @@
 //! When the commits that the fold has not taken were applied.
 //!
 //! One mark stands for the commits of [`SPACING`]: they count as applied when the first of them was. So
-//! the age told is that of the oldest waiting commit or up to the spacing more, never less.
+//! the age told is that of the oldest waiting commit or up to the spacing more, never less. Not every
+//! commit need be noted: of alarms only those that hold some are.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,36 +22,30 @@ pub(super) struct Behind {
     marks: VecDeque<Mark>,
 }
 
-/// From this commit on to the next mark, commits were applied at this time or soon after.
+/// Commits up to this one, from behind the mark before, were applied at this time or soon after.
 #[derive(Debug)]
 struct Mark {
-    first: Commit,
+    last: Commit,
     at: Instant,
 }
 
 impl Behind {
     /// A commit was applied.
     pub(super) fn applied(&mut self, commit: Commit, now: Instant) {
-        let shared = self
-            .marks
-            .back()
-            .is_some_and(|last| now.saturating_duration_since(last.at) < SPACING);
-        if !shared && self.marks.len() < MARKS_MAX {
-            self.marks.push_back(Mark {
-                first: commit,
+        let full = self.marks.len() >= MARKS_MAX;
+        let shares = |mark: &&mut Mark| full || now.saturating_duration_since(mark.at) < SPACING;
+        match self.marks.back_mut().filter(shares) {
+            Some(mark) => mark.last = commit,
+            None => self.marks.push_back(Mark {
+                last: commit,
                 at: now,
-            });
+            }),
         }
     }
 
-    /// The fold took every commit up to `folded`; `newest` is the newest there is.
-    pub(super) fn folded(&mut self, folded: Commit, newest: Commit) {
-        if folded >= newest {
-            self.marks.clear();
-        }
-        // The mark before the last one at or below the next commit stands for taken commits alone.
-        let next = Commit(folded.0.saturating_add(1));
-        while self.marks.get(1).is_some_and(|mark| mark.first <= next) {
+    /// The fold took every commit up to `taken`.
+    pub(super) fn taken(&mut self, taken: Commit) {
+        while self.marks.front().is_some_and(|mark| mark.last <= taken) {
             self.marks.pop_front();
         }
     }
@@ -85,11 +80,11 @@ mod tests {
         let mut behind = applied(begun, second, 10);
         let now = begun + second * 60;
         assert_eq!(behind.age(now), second * 60);
-        behind.folded(Commit(4), Commit(10));
+        behind.taken(Commit(4));
         assert_eq!(behind.age(now), second * 56);
-        behind.folded(Commit(9), Commit(10));
+        behind.taken(Commit(9));
         assert_eq!(behind.age(now), second * 51);
-        behind.folded(Commit(10), Commit(10));
+        behind.taken(Commit(10));
         assert_eq!(behind.age(now), Duration::ZERO);
     }
 
@@ -100,7 +95,7 @@ mod tests {
         let mut behind = applied(begun, step, 100);
         assert_eq!(behind.marks.len(), 10);
         for folded in 0..99_u32 {
-            behind.folded(Commit(u64::from(folded)), Commit(100));
+            behind.taken(Commit(u64::from(folded)));
             let true_age = step * (100 - folded);
             let told = behind.age(begun + step * 100);
             assert!(told >= true_age && told < true_age + SPACING, "{folded}");
@@ -114,7 +109,7 @@ mod tests {
         let mut behind = applied(begun, SPACING, commits);
         assert_eq!(behind.marks.len(), MARKS_MAX);
         let newest = Commit(u64::from(commits));
-        behind.folded(Commit(newest.0 - 1), newest);
+        behind.taken(Commit(newest.0 - 1));
         assert_eq!(behind.age(begun + SPACING * commits), SPACING * 51);
     }
 }

@@ -8,7 +8,7 @@
 //! each was batched and delta coded on its way.
 
 use protocol::batch::{Entry, UNKNOWN_FIELDS_MAX};
-use protocol::entry::{RECORD_MAX_BYTES, decode_record, encode_record};
+use protocol::entry::{self, RECORD_MAX_BYTES, decode_record, encode_record};
 use protocol::record::Numbered;
 use protocol::wire::{Full, WireError};
 
@@ -50,8 +50,18 @@ impl Content {
     /// # Errors
     /// When the bytes are no record: the row they came from is damaged.
     pub fn decode(&self) -> Result<Numbered, WireError> {
+        decode_record(self.record())
+    }
+
+    /// Whether the record is an alarm, without decoding all of it.
+    #[must_use]
+    pub fn is_alarm(&self) -> bool {
+        entry::is_alarm(self.record())
+    }
+
+    fn record(&self) -> &[u8] {
         let (length, rest) = self.0.split_first().unwrap_or((&0, &[]));
-        decode_record(rest.get(..usize::from(*length)).unwrap_or(rest))
+        rest.get(..usize::from(*length)).unwrap_or(rest)
     }
 
     /// The fields this version does not know: CBOR integers, as they came.

@@ -10,6 +10,7 @@
 //! be goes into several parts of the same batch, so it still appears whole or not at all.
 
 pub mod outline;
+pub mod urgent;
 
 use std::ops::ControlFlow;
 
@@ -51,6 +52,14 @@ pub struct Chunk {
 /// # Errors
 /// Never in practice: the commit's number fits a row.
 pub fn append(batch: &mut Batch, commit: Commit, entries: &[Entry]) -> Result<(), StoreError> {
+    put(batch, Kind::Journal, commit, entries);
+    urgent::append(batch, commit, entries);
+    table::put(batch, Table::Meta, "commit", &commit.0)?;
+    batch.commit = Some(commit);
+    Ok(())
+}
+
+fn put(batch: &mut Batch, kind: Kind, commit: Commit, entries: &[Entry]) {
     let mut parts = Parts::default();
     for entry in entries {
         match entry {
@@ -59,11 +68,8 @@ pub fn append(batch: &mut Batch, commit: Commit, entries: &[Entry]) -> Result<()
         }
     }
     for (number, body) in (0_u16..).zip(parts.finish()) {
-        batch.put(part_key(commit, number), seal(&body));
+        batch.put(part_key(kind, commit, number), seal(&body));
     }
-    table::put(batch, Table::Meta, "commit", &commit.0)?;
-    batch.commit = Some(commit);
-    Ok(())
 }
 
 /// The commit's entries; `None` when it was empty or is folded.
@@ -84,8 +90,12 @@ pub fn chunk(store: &Store, commit: Commit) -> Result<Option<Chunk>, StoreError>
 /// # Errors
 /// When they cannot be read or are damaged.
 pub fn oldest(store: &Store, records_max: usize) -> Result<Vec<Chunk>, StoreError> {
+    oldest_of(store, Kind::Journal, records_max)
+}
+
+fn oldest_of(store: &Store, kind: Kind, records_max: usize) -> Result<Vec<Chunk>, StoreError> {
     let (mut chunks, mut records) = (Vec::new(), 0);
-    each_by(store, (Commit(0), OLDEST_PAGE_ROWS), |chunk| {
+    each_by(store, kind, (Commit(0), OLDEST_PAGE_ROWS), |chunk| {
         records += chunk.entries.iter().map(Entry::len).sum::<usize>();
         chunks.push(chunk);
         let enough = records >= records_max;
@@ -107,16 +117,17 @@ pub fn each(
     from: Commit,
     visit: impl FnMut(Chunk) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
-    each_by(store, (from, PAGE_MAX_ROWS), visit)
+    each_by(store, Kind::Journal, (from, PAGE_MAX_ROWS), visit)
 }
 
 fn each_by(
     store: &Store,
+    kind: Kind,
     (from, page_rows): (Commit, usize),
     mut visit: impl FnMut(Chunk) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
-    let prefix = Key::of(Kind::Journal);
-    let first = part_key(from, 0).into_bytes();
+    let prefix = Key::of(kind);
+    let first = part_key(kind, from, 0).into_bytes();
     let mut open: Option<Chunk> = None;
     let mut stopped = false;
     store.walk_by(&prefix, (Some(first), page_rows), |rest, value| {
@@ -154,8 +165,12 @@ pub fn fold_taken(batch: &mut Batch, chunk: &Chunk) -> Result<(), StoreError> {
 
 /// Removes a commit and leaves the cursor where it is.
 pub(super) fn remove(batch: &mut Batch, chunk: &Chunk) {
+    remove_of(batch, Kind::Journal, chunk);
+}
+
+fn remove_of(batch: &mut Batch, kind: Kind, chunk: &Chunk) {
     for part in 0..chunk.parts {
-        batch.remove(part_key(chunk.commit, part));
+        batch.remove(part_key(kind, chunk.commit, part));
     }
 }
 
@@ -192,8 +207,8 @@ pub(super) fn newest_folded(store: &Store) -> Result<Commit, StoreError> {
     Ok(Commit(newest.unwrap_or_default()))
 }
 
-fn part_key(commit: Commit, part: u16) -> Key {
-    Key::of(Kind::Journal).u64(commit.0).u16(part)
+fn part_key(kind: Kind, commit: Commit, part: u16) -> Key {
+    Key::of(kind).u64(commit.0).u16(part)
 }
 
 fn split(rest: &[u8]) -> Result<(Commit, u16), StoreError> {

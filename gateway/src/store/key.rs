@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! j| commit u64, part u16                journal chunk
+//! u| commit u64, part u16                copy of what of it is urgent
 //! h| device 0 0 epoch u64 boot u32 seq u32   the records from this one on that share a row, or a tombstone
 //! d| device 0 0 epoch u64 boot u32 first u32 a run of seen sequence numbers -> last u32
 //! s| device 0 0 slot u32 part u16        fold state and checkpoints (a rebuildable cache)
@@ -31,6 +32,7 @@ use protocol::key::{Boot, DeviceId, Epoch, RecordKey, Seq};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Journal,
+    Urgent,
     History,
     Seen,
     Fold,
@@ -53,6 +55,7 @@ impl Kind {
     const fn letter(self) -> u8 {
         match self {
             Self::Journal => b'j',
+            Self::Urgent => b'u',
             Self::History => b'h',
             Self::Seen => b'd',
             Self::Fold => b's',

@@ -20,6 +20,8 @@ struct Disk {
     synced: Tree,
     fail_sync: bool,
     hang_sync: bool,
+    /// What was there after each write, if somebody wants to know.
+    moments: Option<Vec<Tree>>,
 }
 
 /// A fresh store in memory.
@@ -44,6 +46,27 @@ impl Memory {
         let mut disk = self.disk();
         let value = disk.live.get_mut(key).unwrap();
         *value.last_mut().unwrap() ^= 1;
+    }
+
+    /// A disk with these rows.
+    pub(crate) fn holding(rows: Tree) -> Self {
+        let disk = Disk {
+            synced: rows.clone(),
+            live: rows,
+            ..Disk::default()
+        };
+        Self(Arc::new(Mutex::new(disk)))
+    }
+
+    /// From now on remembers what is there after each write: since the log is one, each of it is what a power
+    /// cut may leave.
+    pub(crate) fn remember_writes(&self) {
+        self.disk().moments = Some(Vec::new());
+    }
+
+    /// What was there after each write.
+    pub(crate) fn moments(&self) -> Vec<Tree> {
+        self.disk().moments.take().unwrap_or_default()
     }
 
     /// The keys that start with `prefix`.
@@ -83,6 +106,10 @@ impl Engine for Memory {
                 Some(value) => drop(disk.live.insert(key.to_vec(), value.to_vec())),
                 None => drop(disk.live.remove(key)),
             }
+        }
+        let Disk { live, moments, .. } = &mut *disk;
+        if let Some(moments) = moments {
+            moments.push(live.clone());
         }
         Ok(())
     }

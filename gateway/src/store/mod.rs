@@ -20,6 +20,7 @@
 //! | rows | room | written by |
 //! |---|---|---|
 //! | `j\|` journal | [`journal`] | committer; the fold removes chunks it has folded |
+//! | `u\|` copies of alarms | [`journal::urgent`] | as the journal |
 //! | `d\|` seen runs | [`seen`] | committer |
 //! | `i\|` devices | [`device`], [`doubt`], [`book`] | committer, pipeline |
 //! | `k\|` identities | [`identity`] | commands, by control |
@@ -150,6 +151,10 @@ pub struct Batch {
     commit: Option<Commit>,
     /// Newest commit that the fold takes in this batch.
     folded: Option<Commit>,
+    /// Newest commit of which the copy of what is urgent is in this batch.
+    urgent: Option<Commit>,
+    /// Newest commit of which the fold takes what is urgent in this batch.
+    urgent_taken: Option<Commit>,
 }
 
 impl Batch {
@@ -170,6 +175,8 @@ impl Batch {
         self.writes.append(&mut other.writes);
         self.commit = self.commit.max(other.commit);
         self.folded = self.folded.max(other.folded);
+        self.urgent = self.urgent.max(other.urgent);
+        self.urgent_taken = self.urgent_taken.max(other.urgent_taken);
     }
 
     /// The writes in key order; `None` removes. For engines.
@@ -228,6 +235,8 @@ struct Shared {
     /// When the commits that wait for the fold were applied. Apart from the writer, which may be held
     /// as long as a slow disk takes.
     behind: Mutex<Behind>,
+    /// The same of the alarms that wait.
+    urgent_behind: Mutex<Behind>,
 }
 
 #[derive(Default)]
@@ -260,7 +269,13 @@ impl Store {
         }
         if let Some(folded) = batch.folded {
             self.0.folded.send_replace(folded);
-            self.behind().folded(folded, self.newest_commit());
+            self.behind().taken(folded);
+        }
+        if let Some(commit) = batch.urgent {
+            self.urgent_behind().applied(commit, monotonic());
+        }
+        if let Some(taken) = batch.folded.max(batch.urgent_taken) {
+            self.urgent_behind().taken(taken);
         }
         if let Some(touched) = &mut writer.touched {
             touched.extend(batch.writes.into_keys());
@@ -305,6 +320,12 @@ impl Store {
         self.behind().age(monotonic())
     }
 
+    /// The same of the oldest alarm that the fold has not taken.
+    #[must_use]
+    pub fn alarms_unfolded_for(&self) -> Duration {
+        self.urgent_behind().age(monotonic())
+    }
+
     /// Tells when the fold takes commits.
     #[must_use]
     pub fn watch_folded(&self) -> watch::Receiver<Commit> {
@@ -328,6 +349,12 @@ impl Store {
     fn behind(&self) -> MutexGuard<'_, Behind> {
         // A panic while it was held can only have lost a mark: the age is an estimate by design.
         self.0.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn urgent_behind(&self) -> MutexGuard<'_, Behind> {
+        // As above.
+        let behind = self.0.urgent_behind.lock();
+        behind.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refuse_after_failure(&self) -> Result<(), StoreError> {

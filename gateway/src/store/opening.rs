@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::watch;
 
+use super::journal::urgent;
 use super::table::{self, Table};
 use super::witness::{self, Witness};
 use super::{
@@ -105,6 +106,7 @@ impl Store {
             failure: OnceLock::new(),
             writer: Mutex::default(),
             behind: Mutex::default(),
+            urgent_behind: Mutex::default(),
         }));
         let newest = journal::newest_commit(&store)?;
         if let Some(witness) = &store.0.witness {
@@ -118,6 +120,9 @@ impl Store {
         store.0.folded.send_replace(folded);
         if folded < newest {
             store.behind().applied(newest, monotonic());
+            if let Some(urgent) = urgent::newest(&store)? {
+                store.urgent_behind().applied(urgent, monotonic());
+            }
         }
         Ok(store)
     }

@@ -2,7 +2,7 @@
 //! bytes. A new format gets a new `FORMAT_VERSION`, a new fixture, and code that still reads this one.
 //!
 //! `rows.hex` has one row a line: key and value as the engine has them. Frozen are journal
-//! (`j|`), seen runs (`d|`), history (`h|`: a record, a contested key, a run), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`),
+//! (`j|`), copies of what of it is urgent (`u|`), seen runs (`d|`), history (`h|`: a record, a contested key, a run), view (`e|`), outbox (`o|`, `x|`), quarantine (`q|`), devices (`i|`),
 //! wanted and temporary settings (`w|`, `t|`), plan revisions (`p|`), seals (`z|`), audit (`a|`) and the cursors (`m|`); the fold's cache (`s|`) may be
 //! removed at any time and needs no freezing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
@@ -196,7 +196,7 @@ fn the_fixture_has_rows_of_every_kind_that_outlives_a_restart() {
     let frozen = frozen();
     let tree = frozen.0.lock().unwrap();
     for kind in [
-        "j|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "t|", "p|", "z|", "a|", "m|",
+        "j|", "u|", "d|", "h|", "e|", "o|", "x|", "q|", "i|", "w|", "t|", "p|", "z|", "a|", "m|",
     ] {
         assert!(
             tree.keys().any(|key| key.starts_with(kind.as_bytes())),

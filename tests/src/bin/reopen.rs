@@ -1,7 +1,8 @@
-//! How long a gateway takes to serve again after kill -9, and to have its view back.
+//! How long a gateway takes to serve again after kill -9, to tell of an alarm, and to have its view back.
 #![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, abort};
 use std::thread::sleep;
@@ -24,6 +25,9 @@ const BATCH_RECORDS: u32 = 20;
 
 /// Publications of one group commit.
 const COMMIT_PUBLICATIONS: usize = 12;
+
+/// Records between two blows: so many readings are still on the device, and ten hours.
+const BLOW_LATER: u32 = 600;
 
 /// Pause between two looks at the gateway.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -73,18 +77,32 @@ fn measure(readings: u32, arguments: &Arguments) -> Result<()> {
     crash_after_filling(&data, readings, arguments)?;
     let plan = wide_plan(arguments.trackers);
     let mut depot = Depot::create(folder.path(), &data, &plan, "")?;
-    // No shipment has it, so what it sends changes no view.
-    let mut stranger = Device::new(arguments.seed, arguments.trackers)?;
+    let mut senders = Senders {
+        stranger: Device::new(arguments.seed, arguments.trackers)?,
+        struck: Device::new(arguments.seed, 0)?,
+    };
+    // Behind all that waits of it.
+    senders
+        .struck
+        .blow(readings.div_ceil(arguments.trackers) + BATCH_RECORDS)?;
     for name in ["journal", "folded", "plan_changed", "folded_again"] {
         if name == "plan_changed" {
             let warmer = plan.replace("above = 8.0", "above = 7.9");
             fs::write(folder.path().join("plan.toml"), warmer)?;
         }
-        let opened = reopen(&mut depot, &mut stranger)?;
+        let opened = reopen(&mut depot, &mut senders)?;
         opened.print(name, readings, arguments);
         depot.kill()?;
     }
     Ok(())
+}
+
+/// Who sends after a start.
+struct Senders {
+    /// No shipment has it, so what it sends changes no view.
+    stranger: Device,
+    /// Its readings wait with those of the others, and it falls.
+    struck: Device,
 }
 
 /// What a start took.
@@ -93,6 +111,10 @@ struct Opened {
     ready_rss_mb: f64,
     /// Until a reading that came after the start was acknowledged.
     receipt: Duration,
+    /// From the receipt of an alarm until its event was in the file of the sink.
+    alarm: Duration,
+    /// Commits that waited to be folded when the alarm's receipt came.
+    alarm_behind_commits: f64,
     whole: Duration,
     rss_mb: f64,
     peak_mb: f64,
@@ -109,6 +131,8 @@ impl Opened {
             "ready_ms": ms(self.ready),
             "ready_rss_mb": self.ready_rss_mb.round(),
             "receipt_ms": ms(self.receipt),
+            "alarm_ms": ms(self.alarm),
+            "alarm_behind_commits": self.alarm_behind_commits,
             "whole_ms": ms(self.whole),
             "readings_per_s": (f64::from(readings) / after).round(),
             "rss_mb": self.rss_mb.round(),
@@ -120,11 +144,14 @@ impl Opened {
         }
         println!(
             "{name}, {readings} readings of {} trackers: ready after {} ms with {:.0} MB, \
-             first receipt after {} ms, view whole after {} ms with {:.0} MB (peak {:.0} MB)",
+             first receipt after {} ms, an alarm behind {} commits told {} ms after its receipt, \
+             view whole after {} ms with {:.0} MB (peak {:.0} MB)",
             arguments.trackers,
             ms(self.ready),
             self.ready_rss_mb,
             ms(self.receipt),
+            self.alarm_behind_commits,
+            ms(self.alarm),
             ms(self.whole),
             self.rss_mb,
             self.peak_mb,
@@ -132,7 +159,8 @@ impl Opened {
     }
 }
 
-fn reopen(depot: &mut Depot, stranger: &mut Device) -> Result<Opened> {
+fn reopen(depot: &mut Depot, senders: &mut Senders) -> Result<Opened> {
+    let Senders { stranger, struck } = senders;
     let start = monotonic();
     depot.start()?;
     // Ready means that a device gets its CONNACK.
@@ -147,13 +175,10 @@ fn reopen(depot: &mut Depot, stranger: &mut Device) -> Result<Opened> {
     let pid = depot.pid().context("no gateway runs")?;
     let ready_rss_mb = memory_mb(pid, "VmRSS:")?;
     let topic = Topic::new(stranger.id().clone(), Channel::Readings);
-    client.publish(&topic.name(), 1, &stranger.batch(1)?.bytes)?;
-    let answer = client.receive()?;
-    if !matches!(answer, Incoming::PubAck { packet_id: 1, reason } if reason < 0x80) {
-        bail!("expected PUBACK, got {answer:?}");
-    }
+    publish(&mut client, &topic, &stranger.batch(1)?.bytes)?;
     let receipt = start.elapsed();
     client.disconnect()?;
+    let (alarm, alarm_behind_commits) = strike(depot, struck)?;
     while !is_whole(depot, start)? {
         sleep(LOOK_AGAIN);
     }
@@ -161,10 +186,68 @@ fn reopen(depot: &mut Depot, stranger: &mut Device) -> Result<Opened> {
         ready,
         ready_rss_mb,
         receipt,
+        alarm,
+        alarm_behind_commits,
         whole: start.elapsed(),
         rss_mb: memory_mb(pid, "VmRSS:")?,
         peak_mb: memory_mb(pid, "VmHWM:")?,
     })
+}
+
+/// Until its receipt.
+fn publish(client: &mut Client, topic: &Topic, payload: &[u8]) -> Result<()> {
+    client.publish(&topic.name(), 1, payload)?;
+    let answer = client.receive()?;
+    if !matches!(answer, Incoming::PubAck { packet_id: 1, reason } if reason < 0x80) {
+        bail!("expected PUBACK, got {answer:?}");
+    }
+    Ok(())
+}
+
+/// An alarm, and the time from its receipt until the sink's file has its event; and how many commits waited.
+fn strike(depot: &Depot, struck: &mut Device) -> Result<(Duration, f64)> {
+    let login = Login {
+        client_id: struck.id().as_str(),
+        version: Version::V5,
+        clean: true,
+        credentials: None,
+    };
+    let mut client = Client::connect(depot.mqtt, &login)?;
+    let topic = Topic::new(struck.id().clone(), Channel::Alarms);
+    let payload = struck.blow(BLOW_LATER)?.bytes;
+    let mut told = fs::metadata(depot.sink_file()).map_or(0, |file| file.len());
+    publish(&mut client, &topic, &payload)?;
+    let received = monotonic();
+    let behind_commits = depot.metric("supercargo_fold_lag_commits")?;
+    client.disconnect()?;
+    while !tells_of_a_blow(&depot.sink_file(), &mut told)? {
+        if received.elapsed() > VIEW_MAX {
+            bail!("the alarm is not told after {} s", VIEW_MAX.as_secs());
+        }
+        sleep(LOOK_AGAIN);
+    }
+    Ok((received.elapsed(), behind_commits))
+}
+
+/// Whether what was appended behind `seen` bytes tells of a new blow; moves `seen` behind the last whole line.
+fn tells_of_a_blow(path: &Path, seen: &mut u64) -> Result<bool> {
+    let Ok(mut file) = fs::File::open(path) else {
+        return Ok(false);
+    };
+    file.seek(SeekFrom::Start(*seen))?;
+    let mut appended = Vec::new();
+    file.read_to_end(&mut appended)?;
+    let end = appended.iter().rposition(|byte| *byte == b'\n');
+    appended.truncate(end.map_or(0, |end| end + 1));
+    *seen += appended.len() as u64;
+    let lines = std::str::from_utf8(&appended)?.lines();
+    for line in lines.filter(|line| line.contains("EX_SHOCK")) {
+        let event: serde_json::Value = serde_json::from_str(line)?;
+        if event["data"]["code"] == "EX_SHOCK" && event["data"]["rev"] == 1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn is_whole(depot: &Depot, start: Instant) -> Result<bool> {
