@@ -322,7 +322,8 @@ proptest! {
         cuts in proptest::collection::vec(any::<bool>(), 60),
     ) {
         let mut queue = Queue::new(round_records);
-        let mut cuts = cuts.into_iter().cycle();
+        // Not for ever: a round that tells nothing new is not durable, and is taken again after a cut.
+        let mut cuts = cuts.into_iter();
         let mut contested = contested.into_iter().cycle();
         let mut come: Vec<usize> = Vec::new();
         let mut gone: BTreeSet<usize> = BTreeSet::new();
