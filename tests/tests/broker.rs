@@ -12,9 +12,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::cable::Cable;
 use tests::depot::{Depot, Shown, fact};
+use tests::kit::supercargo;
 use tests::ledger::Ledger;
 use tests::load::{Load, Plan};
-use tests::peer::{Mosquitto, product, run, say, wait_for};
+use tests::peer::{Mosquitto, foreign, free_address, product, run, say, wait_for};
 
 const SEED: u64 = 23;
 
@@ -57,10 +58,10 @@ struct Yard {
 }
 
 impl Yard {
-    fn open(lines: impl FnOnce(&Path) -> String) -> Result<Option<Self>> {
+    fn open(lines: impl FnOnce(&Path) -> Result<String>) -> Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
         let ledger = Arc::new(Ledger::create(&folder.path().join("ledger"))?);
-        let lines = lines(folder.path());
+        let lines = lines(folder.path())?;
         let broker = Mosquitto::start_with(folder.path(), &lines)?;
         Ok(broker.map(|broker| Self {
             folder,
@@ -156,7 +157,7 @@ fn told(depot: &Depot) -> Result<Vec<Value>> {
 /// when they are durable and not acknowledged.
 #[test]
 fn a_gateway_that_is_killed_before_it_has_acknowledged_gets_the_messages_again() {
-    let anyone = |_: &Path| "allow_anonymous true\n".to_owned();
+    let anyone = |_: &Path| Ok("allow_anonymous true\n".to_owned());
     let Some(mut yard) = Yard::open(anyone).unwrap() else {
         return;
     };
@@ -188,7 +189,7 @@ fn a_gateway_that_is_killed_before_it_has_acknowledged_gets_the_messages_again()
 }
 
 fn cut_off_and_forgotten(version: &str) -> Result<()> {
-    let anyone = |_: &Path| "allow_anonymous true\n".to_owned();
+    let anyone = |_: &Path| Ok("allow_anonymous true\n".to_owned());
     let Some(mut yard) = Yard::open(anyone)? else {
         return Ok(());
     };
@@ -246,7 +247,7 @@ fn by_mqtt_3_1_1_a_broker_that_is_cut_off_loses_nothing_and_one_that_forgets_is_
 
 #[test]
 fn a_broker_with_persistence_keeps_what_comes_while_the_gateway_and_then_itself_are_away() {
-    let Some(mut yard) = Yard::open(persistent).unwrap() else {
+    let Some(mut yard) = Yard::open(|folder| Ok(persistent(folder))).unwrap() else {
         return;
     };
     let mut depot = depot(yard.folder(), yard.broker.address.port(), "").unwrap();
@@ -268,11 +269,11 @@ fn a_broker_with_persistence_keeps_what_comes_while_the_gateway_and_then_itself_
 fn a_wrong_password_is_named_in_status_and_the_right_one_is_let_in() {
     let with_login = |folder: &Path| {
         let file = folder.join("users");
-        fs::write(&file, "").unwrap();
-        format!(
+        fs::write(&file, "")?;
+        Ok(format!(
             "allow_anonymous false\npassword_file {}\nuser root\n",
             file.display()
-        )
+        ))
     };
     let Some(mut yard) = Yard::open(with_login).unwrap() else {
         return;
@@ -304,4 +305,74 @@ fn a_wrong_password_is_named_in_status_and_the_right_one_is_let_in() {
     await_subscribed(&depot).unwrap();
     assert_eq!(of_broker(&depot, "broker_last_error").unwrap(), None);
     assert!(depot.stop().unwrap().success());
+}
+
+/// A listener for trackers as in the other tests, and one with TLS and a password for the gateway.
+fn by_tls_with_login(folder: &Path, port: u16) -> Result<String> {
+    for ca in ["ca", "other-ca"] {
+        let ca = folder.join(ca).display().to_string();
+        supercargo(&["ca", "init", &ca, "--name", "127.0.0.1"])?;
+    }
+    let users = folder.join("users");
+    fs::write(&users, "")?;
+    let mut passwd = Command::new("mosquitto_passwd");
+    run(passwd.arg("-b").arg(&users).args(["depot", "right"]))?;
+    fs::write(folder.join("secret"), "right\n")?;
+    let at = folder.display();
+    Ok(format!(
+        "per_listener_settings true\nallow_anonymous true\nuser root\n\
+         listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {at}/users\n\
+         certfile {at}/ca/server.pem\nkeyfile {at}/ca/server-key.pem\n"
+    ))
+}
+
+fn by_tls(version: &str) -> Result<()> {
+    let secured = free_address()?;
+    if foreign("mosquitto_passwd", "mosquitto").is_none() {
+        return Ok(());
+    }
+    let Some(mut yard) = Yard::open(|folder| by_tls_with_login(folder, secured.port()))? else {
+        return Ok(());
+    };
+    let lines = |ca: &str| {
+        format!(
+            "ca = \"{ca}/ca.pem\"\nversion = \"{version}\"\n\
+             username = \"depot\"\npassword_file = \"secret\"\n"
+        )
+    };
+    let mut misled = depot(yard.folder(), secured.port(), &lines("other-ca"))?;
+    misled.start()?;
+    let error = wait_for("the wrong CA to be named", || {
+        of_broker(&misled, "broker_last_error")
+    })?;
+    let error = error.as_str().context("a text")?;
+    ensure!(
+        error.contains("invalid peer certificate") && error.contains("look at ca"),
+        "{error}"
+    );
+    ensure!(of_broker(&misled, "broker_connected")? == Some(Value::Bool(false)));
+    ensure!(misled.stop()?.success());
+    let log = misled.log()?;
+    let told = log.lines().find(|line| line.contains("look at ca"));
+    ensure!(told.is_some_and(|line| line.contains("yard")), "{log}");
+
+    // The same gateway, whose configuration was mended.
+    let mut depot = depot(yard.folder(), secured.port(), &lines("ca"))?;
+    depot.start()?;
+    await_subscribed(&depot)?;
+    yard.load()?;
+    yard.await_all(&depot)?;
+    ensure!(of_broker(&depot, "broker_last_error")?.is_none());
+    ensure!(depot.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn by_tls_and_mqtt_5_a_broker_of_another_ca_is_named_and_that_of_ours_is_subscribed_at() {
+    by_tls("5").unwrap();
+}
+
+#[test]
+fn by_tls_and_mqtt_3_1_1_a_broker_of_another_ca_is_named_and_that_of_ours_is_subscribed_at() {
+    by_tls("3.1.1").unwrap();
 }

@@ -263,6 +263,7 @@ fn fault_v4(error: &rumqttc::ConnectionError) -> String {
             code,
             matches!(code, Code::BadUserNamePassword | Code::NotAuthorized),
         ),
+        ConnectionError::Tls(error) => untrusted(error),
         other => other.to_string(),
     }
 }
@@ -275,8 +276,15 @@ fn fault_v5(error: &v5::ConnectionError) -> String {
             code,
             matches!(code, Code::BadUserNamePassword | Code::NotAuthorized),
         ),
+        ConnectionError::Tls(error) => untrusted(error),
         other => other.to_string(),
     }
+}
+
+fn untrusted(error: &rumqttc::TlsError) -> String {
+    format!(
+        "no TLS with the broker ({error}): look at ca, and whether the broker's certificate names the host"
+    )
 }
 
 fn refused(code: &impl std::fmt::Debug, is_login: bool) -> String {
