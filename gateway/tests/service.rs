@@ -224,6 +224,62 @@ fn what_people_do_is_told_with_their_user_id_whether_a_gateway_ran_or_not() {
     assert_eq!(audit(&["--since", "1d"]).len(), 3);
 }
 
+/// Every act in the audit log, as JSON.
+fn acts(data: &str) -> Vec<Value> {
+    let (rows, said, code) = ask(&["audit", "--json", "--data", data]);
+    assert_eq!(code, Some(0), "{said}");
+    let rows = rows.lines().map(serde_json::from_str);
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn backups_certificates_and_salvages_by_command_are_told_and_what_only_looks_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (data, copy, ca) = (path("data"), path("copy"), path("ca"));
+    let unnamed = ["ca", "init", &path("elsewhere"), "--name", "depot.example"];
+    assert_eq!(ask(&unnamed).2, Some(0));
+    let made = [
+        "ca",
+        "init",
+        &ca,
+        "--name",
+        "depot.example",
+        "--data",
+        &data,
+    ];
+    assert_eq!(ask(&made).2, Some(0));
+    assert_eq!(ask(&["backup", &copy, "--data", &data]).2, Some(0));
+    assert_eq!(ask(&["salvage", "--data", &data]).2, Some(0));
+    assert_eq!(ask(&["salvage", "--dry-run", "--data", &data]).2, Some(0));
+    let told = |row: &Value| ["by", "what", "detail", "result"].map(|name| row[name].clone());
+    let names = format!("{ca} for depot.example");
+    let expected = [
+        ["store", "ca init", &names, "done"],
+        ["store", "backup", &copy, "done"],
+    ];
+    let all: Vec<_> = acts(&data).iter().map(told).collect();
+    assert_eq!(all, expected.map(|act| act.map(Value::from)));
+    // The copy was made before it was known what came of it.
+    let copied = acts(&copy).pop().unwrap();
+    assert_eq!(
+        told(&copied),
+        ["store", "backup", &copy, "begun"].map(Value::from)
+    );
+
+    let log = Path::new(&data).join("store").join("db");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[..16].fill(0xff);
+    std::fs::write(&log, bytes).unwrap();
+    assert_eq!(ask(&["salvage", "--data", &data]).2, Some(0));
+    let last = acts(&data).pop().unwrap();
+    assert_eq!(
+        told(&last),
+        ["store", "salvage", "by command", "done"].map(Value::from)
+    );
+    assert_eq!(last["uid"], rustix::process::getuid().as_raw());
+}
+
 #[test]
 fn exit_codes_tell_configuration_from_environment() {
     let folder = tempfile::tempdir().unwrap();

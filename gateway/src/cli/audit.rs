@@ -11,8 +11,9 @@ use crate::control::{Request, Row};
 
 /// Show what people changed or took away, who did so, and what came of it.
 ///
-/// Settings set and cleared, devices added, rotated and revoked, quarantined payloads exported and dropped, what was
-/// refused of these, and what the gateway did to its store or its trackers by itself. Oldest first.
+/// Settings set and cleared, devices added, rotated and revoked, quarantined payloads exported and dropped, backups,
+/// salvages by command, certificates made where this gateway was named, what was refused of these, and what the gateway
+/// did to its store or its trackers by itself. Oldest first.
 #[derive(Args, Debug)]
 pub(super) struct Audit {
     /// Only from this time on: 2026-03-01T00:00:00Z, or how long ago, such as 2d

@@ -1,17 +1,23 @@
 //! `supercargo ca`: the certificates a gateway and its trackers trust each other by.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::output::{self, Output};
+use super::query::{Place, QueryError, ask, done};
 use super::{Exit, complain};
+use crate::control::Request;
 use crate::pki::{
     self, Authority, CA_CERTIFICATE, Named, PkiError, SERVER_CERTIFICATE, SERVER_KEY,
 };
 
 /// Make the certificates that a gateway and its trackers trust each other by.
+///
+/// With --config or --data it is written into that gateway's audit log; without, it is in none: a CA is often made on
+/// another machine, or before there is a gateway.
 #[derive(Args, Debug)]
 pub(super) struct Ca {
     #[command(subcommand)]
@@ -44,6 +50,8 @@ struct Init {
     folder: PathBuf,
     #[command(flatten)]
     names: Names,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Args, Debug)]
@@ -56,6 +64,8 @@ struct Server {
     out: PathBuf,
     #[command(flatten)]
     names: Names,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Shortest and longest validity, in days: below it is over before a tracker has left, and no tracker lives
@@ -75,14 +85,37 @@ pub(super) fn validity(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn ca(asked: &Ca, output: &Output) -> Exit {
-    let written = match &asked.command {
-        Command::Init(init) => found(init),
-        Command::Server(server) => renew(server),
+    let (written, names, place) = match &asked.command {
+        Command::Init(init) => (found(init), &init.names, &init.place),
+        Command::Server(server) => (renew(server), &server.names, &server.place),
     };
-    match written {
-        Ok((folder, paths)) => report(folder, &paths, output),
-        Err(error) => complain(exit(&error), &error),
+    let (folder, paths) = match written {
+        Ok(written) => written,
+        Err(error) => return complain(exit(&error), &error),
+    };
+    let renewed = matches!(asked.command, Command::Server(_));
+    match (report(folder, &paths, output), place.is_given()) {
+        (Exit::Good, true) => note(renewed, folder, names, place),
+        (told, _) => told,
     }
+}
+
+/// Write down in the gateway's audit log what was made.
+fn note(renewed: bool, folder: &Path, names: &Names, place: &Place) -> Exit {
+    let absolute = std::path::absolute(folder).map_err(QueryError::CurrentFolder);
+    let noted = absolute.and_then(|folder| {
+        let names = names.names.clone();
+        let request = Request::NoteCertificates {
+            renewed,
+            folder,
+            names,
+        };
+        ask(place, &request, |_| Ok(ControlFlow::Continue(())))
+    });
+    if noted.is_err() {
+        output::say("the files are made, and that is not in the audit log:");
+    }
+    done(noted)
 }
 
 /// The exit that a failure to make certificates calls for.
@@ -148,6 +181,7 @@ mod tests {
                 names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
                 valid: DAY * 30,
             },
+            place: Place::default(),
         }
     }
 
@@ -195,6 +229,7 @@ mod tests {
                 names: vec!["depot.example".to_owned()],
                 valid: DAY,
             },
+            place: Place::default(),
         };
         let (_, paths) = renew(&asked).unwrap();
         assert_eq!(paths, [out.join(SERVER_CERTIFICATE), out.join(SERVER_KEY)]);

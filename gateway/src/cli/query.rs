@@ -19,7 +19,7 @@ use crate::control::{
 use crate::store::{Store, StoreError};
 
 /// Where the gateway's data is.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(super) struct Place {
     /// Data folder [default: that of the configuration, else the user's own]
     #[arg(long, value_name = "DIR")]
@@ -27,6 +27,13 @@ pub(super) struct Place {
     /// Configuration file that names the data folder
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+impl Place {
+    /// Whether it was said, in one way or the other.
+    pub(super) const fn is_given(&self) -> bool {
+        self.data.is_some() || self.config.is_some()
+    }
 }
 
 /// Say how the gateway is.

@@ -7,10 +7,12 @@ use clap::Args;
 use super::Exit;
 use super::output::{self, Output};
 use super::query::{Place, QueryError, configuration, done, plain};
+use crate::clock::wall_utc;
 use crate::config::{STORE_FOLDER, StoreEngine};
 use crate::control::{Client, Row};
+use crate::store::audit::{self, Act, Who};
 use crate::store::salvage::{self, Report, Survey};
-use crate::store::{Patience, Store, StoreError};
+use crate::store::{Batch, Patience, Store, StoreError};
 
 /// Most times that a store is opened until all of it can be read: damage that opening does not meet is met by
 /// reading, and then opening salvages.
@@ -55,13 +57,17 @@ fn rescue(asked: &Salvage, output: &Output) -> Result<bool, QueryError> {
         let survey = salvage::survey(engine, &folder)?;
         return tell(output, &surveyed(&survey));
     }
-    let (reports, rows) = open_all(engine, &folder)?;
+    let (store, reports, rows) = open_all(engine, &folder)?;
     for report in &reports {
         output::say(&format!(
             "the store is damaged ({}): what checked is in a new one, the old is kept as {}",
             report.fault, report.set_aside_as
         ));
     }
+    if !reports.is_empty() {
+        note(&store)?;
+    }
+    drop(store);
     let Some(last) = reports.last() else {
         output::say(&format!(
             "the store opens, and each of its {rows} rows checks"
@@ -74,8 +80,24 @@ fn rescue(asked: &Salvage, output: &Output) -> Result<bool, QueryError> {
     tell(output, &salvaged(last))
 }
 
-/// Opens until every row can be read: what was salvaged on the way, and how many rows there are.
-fn open_all(engine: StoreEngine, folder: &Path) -> Result<(Vec<Report>, u64), StoreError> {
+/// Writes down that somebody asked for it. What each salvage did is written down beside it, as the program's own act.
+fn note(store: &Store) -> Result<(), StoreError> {
+    let act = Act {
+        at_ms: wall_utc().get(),
+        who: Who::here(),
+        what: "salvage".to_owned(),
+        device: None,
+        detail: "by command".to_owned(),
+        result: "done".to_owned(),
+    };
+    let mut batch = Batch::default();
+    audit::note(store, &mut batch, &act)?;
+    store.apply(batch)?;
+    store.barrier().map(drop)
+}
+
+/// Opens until every row can be read: the store, what was salvaged on the way, and how many rows there are.
+fn open_all(engine: StoreEngine, folder: &Path) -> Result<(Store, Vec<Report>, u64), StoreError> {
     let mut reports = Vec::new();
     let mut opening = 1;
     loop {
@@ -85,7 +107,7 @@ fn open_all(engine: StoreEngine, folder: &Path) -> Result<(Vec<Report>, u64), St
             Err(StoreError::Damaged { .. } | StoreError::Read { .. }) if opening < OPENINGS_MAX => {
             }
             Err(error) => return Err(error),
-            Ok(rows) => return Ok((reports, rows)),
+            Ok(rows) => return Ok((store, reports, rows)),
         }
         opening += 1;
     }

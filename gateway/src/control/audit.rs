@@ -142,6 +142,33 @@ impl Desk {
         self.store.barrier().map(drop)
     }
 
+    /// Writes how far an act has come that changes nothing here. Durable on return. While nothing may be written the
+    /// act is done all the same, and only the log tells of it: a backup of a store on a full disk is needed most.
+    pub(super) fn note_progress(
+        &self,
+        acting: &mut Acting,
+        result: impl fmt::Display,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turn();
+        if !self.store.room().may_write() {
+            acting.looks = true;
+            let Act {
+                who, what, detail, ..
+            } = &acting.act;
+            tracing::warn!(
+                ?who,
+                what,
+                detail,
+                "not in the audit log, for want of space: {result}"
+            );
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        acting.note(&self.store, &mut batch, result)?;
+        self.store.apply(batch)?;
+        self.store.barrier().map(drop)
+    }
+
     /// One row for each act at or after `since`, in milliseconds since 1970, oldest first; salvages are
     /// acts of the gateway.
     pub(super) fn audit(
@@ -211,6 +238,16 @@ fn described(request: &Request) -> Option<(&'static str, Option<&str>, String)> 
             (what, Some(device), proof.kind().to_owned())
         }
         Request::DeviceRevoke { device } => ("device revoke", Some(device), String::new()),
+        Request::Backup { to } => ("backup", None, to.display().to_string()),
+        Request::NoteCertificates {
+            renewed,
+            folder,
+            names,
+        } => {
+            let what = if *renewed { "ca server" } else { "ca init" };
+            let detail = format!("{} for {}", folder.display(), names.join(" "));
+            (what, None, detail)
+        }
         Request::ExportQuarantine { which } => {
             ("quarantine export", which.device.as_deref(), meant(which))
         }
@@ -222,7 +259,6 @@ fn described(request: &Request) -> Option<(&'static str, Option<&str>, String)> 
         | Request::ExportReadings
         | Request::ExportRecords
         | Request::ExportEvents
-        | Request::Backup { .. }
         | Request::ShowSettings { .. }
         | Request::Devices { .. }
         | Request::Ledger { .. }
@@ -364,6 +400,15 @@ mod tests {
             which: which.clone(),
         });
         act(&Request::DropQuarantine { which });
+        act(&Request::NoteCertificates {
+            renewed: false,
+            folder: "/depot/ca".into(),
+            names: vec!["localhost".to_owned(), "10.0.0.1".to_owned()],
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("copy");
+        act(&Request::Backup { to: to.clone() });
+        act(&Request::Backup { to: "copy".into() });
         act(&Request::Status);
         drop(desk);
         disk.cut_power();
@@ -377,11 +422,14 @@ mod tests {
             "eve socket device revoke t-2  refused: device t-2 is not registered",
             "eve socket quarantine export  all handed out",
             "eve socket quarantine drop  all nothing to do",
+            "eve socket ca init  /depot/ca for localhost 10.0.0.1 done",
+            &format!("eve socket backup  {} done", to.display()),
+            "eve socket backup  copy refused: backup: path copy is not absolute",
         ];
         assert_eq!(all, expected);
         assert!(told(&desk, Some(i64::MAX)).is_empty());
         let status = status(&desk.store).unwrap();
-        assert_eq!(status[0].to_string(), r#"{"name":"audit_rows","value":7}"#);
+        assert_eq!(status[0].to_string(), r#"{"name":"audit_rows","value":10}"#);
     }
 
     #[test]

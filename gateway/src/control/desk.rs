@@ -179,7 +179,11 @@ impl Desk {
                 Ok(export::records(&self.store, emit)?)
             }
             Request::ExportEvents => self.export_events(emit),
-            Request::Backup { to } => self.backup(to, emit),
+            Request::Backup { to } => self.backup(to, acting, emit),
+            Request::NoteCertificates { .. } => {
+                self.note_progress(acting, "done")?;
+                Ok(0)
+            }
             Request::ShowSettings { device } => self.show_settings(device.as_deref(), emit),
             Request::SetSettings { device, changes } => {
                 self.set_settings(device, changes, acting, emit)
@@ -324,7 +328,14 @@ impl Desk {
         Ok(events)
     }
 
-    fn backup(&self, to: &Path, emit: &mut Emit<'_>) -> Result<u64, DeskError> {
+    /// Copy the store. That it is handed out is written down before, so that the copy has it too, and again
+    /// when it is known what came of it.
+    fn backup(
+        &self,
+        to: &Path,
+        acting: &mut Acting,
+        emit: &mut Emit<'_>,
+    ) -> Result<u64, DeskError> {
         if !to.is_absolute() {
             let path = to.display().to_string();
             return Err(DeskError::Relative { path });
@@ -334,11 +345,14 @@ impl Desk {
             path: to.to_owned(),
             source,
         })?;
+        self.note_progress(acting, "begun")?;
         if let Err(error) = self.store.backup(&to.join(STORE_FOLDER)) {
             // Leaves the folder alone when something stands in it by now.
             let _ = std::fs::remove_dir(to);
+            self.note_progress(acting, format_args!("failed: {error}"))?;
             return Err(error.into());
         }
+        self.note_progress(acting, "done")?;
         let _ = emit(fact("backup", to.display().to_string()));
         Ok(1)
     }

@@ -85,6 +85,15 @@ pub enum Request {
         /// Absolute path of a data folder that does not exist.
         to: PathBuf,
     },
+    /// Write down that certificates were made, which the command did itself.
+    NoteCertificates {
+        /// Whether by a CA that was there; else with a new one.
+        renewed: bool,
+        /// Folder that they were written to.
+        folder: PathBuf,
+        /// Names in the gateway's certificate.
+        names: Vec<String>,
+    },
     /// Where the settings of devices stand.
     ShowSettings {
         /// Of one device, and each of them; without it of all of which some are wanted.
@@ -161,7 +170,7 @@ impl Request {
     pub const fn writes(&self) -> bool {
         matches!(
             self,
-            Self::DeviceRegister { .. } | Self::DeviceRevoke { .. }
+            Self::DeviceRegister { .. } | Self::DeviceRevoke { .. } | Self::NoteCertificates { .. }
         )
     }
 }
