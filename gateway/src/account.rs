@@ -98,6 +98,8 @@ pub struct Tally {
     pub records_unpromised: u64,
     /// Records that came by a broker, whatever became of them.
     pub records_by_broker: u64,
+    /// Stored records whose row had been set aside as damaged: they came again.
+    pub records_again: u64,
     /// Records that devices say are gone, by the device's reason.
     pub declared_lost: BTreeMap<LossReason, u64>,
     /// Stored records that say something that is not believed, once per record and doubt.
@@ -121,6 +123,7 @@ impl Tally {
         self.statements.add(&other.statements);
         self.records_unpromised += other.records_unpromised;
         self.records_by_broker += other.records_by_broker;
+        self.records_again += other.records_again;
         for (reason, count) in &other.declared_lost {
             *self.declared_lost.entry(*reason).or_default() += count;
         }
@@ -329,6 +332,11 @@ fn each_beside(tally: &mut Tally, visit: &mut dyn FnMut(Sample, &mut u64)) {
         Sample::new("supercargo_records_by_broker_total", by_broker),
         &mut tally.records_by_broker,
     );
+    let again = "Stored records whose row had been set aside as damaged: they came again and were stored anew.";
+    visit(
+        Sample::new("supercargo_records_again_total", again),
+        &mut tally.records_again,
+    );
     let lost = "Records that devices say are gone, by the device's reason.";
     for reason in LOSS_REASONS {
         let sample = Sample::new("supercargo_records_declared_lost_total", lost);
@@ -390,6 +398,7 @@ mod tests {
         tally.statements.refuse(Reason::WireVersion);
         tally.records_unpromised = 2;
         tally.records_by_broker = 8;
+        tally.records_again = 9;
         tally.declared_lost.insert(LossReason::Corrupt, 7);
         tally.doubted.insert(Doubt::ClockRefused, 6);
         tally.elsewhere.insert(Reason::ClientId, 5);
@@ -416,7 +425,7 @@ mod tests {
         let unique: std::collections::BTreeSet<&String> = keys.iter().collect();
         assert_eq!(unique.len(), keys.len());
         let total: u64 = tally().samples().map(|sample| sample.value).sum();
-        let expected = 10 + 4 + 3 + 2 + 1 + 1 + 1 + 2 + 8 + 7 + 6 + 5;
+        let expected = 10 + 4 + 3 + 2 + 1 + 1 + 1 + 2 + 8 + 9 + 7 + 6 + 5;
         assert_eq!(total, expected);
     }
 }

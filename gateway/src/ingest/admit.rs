@@ -5,6 +5,8 @@
 //! fold to forget the record, whichever came first. Contents are compared as stored, decoded and absolute,
 //! because the bytes of a batch change when a device batches anew.
 //!
+//! When the row with the content was set aside as damaged, the record is stored again; what was contested stays so.
+//!
 //! Everything of a group goes into one batch: the journal's chunk, seen runs, devices, quarantine,
 //! counters. A publication's receipt waits for that commit, a duplicate's too: its original may be in
 //! the same group, or in an earlier one whose barrier is still to come.
@@ -12,7 +14,7 @@
 use std::collections::HashMap;
 
 use protocol::batch::BatchHeader;
-use protocol::key::{DeviceId, RecordKey, Seq};
+use protocol::key::{DeviceId, Seq};
 use protocol::record::Numbered;
 use protocol::topic::Topic;
 use protocol::units::UtcMs;
@@ -21,6 +23,7 @@ use super::complaint::Complaints;
 use super::decode::{Arrival, Refusal, Statement, decode, subject};
 use super::doubt;
 use super::ledger::Books;
+use super::lost::{self, Lost};
 use super::runs::Runs;
 use super::statement;
 use super::unfolded::{Place, Unfolded};
@@ -43,6 +46,7 @@ pub struct Admission {
     /// Damaged rows of the store when the runs were last known to be whole.
     rows_set_aside: u64,
     complaints: Complaints,
+    lost: Lost,
     group: Group,
 }
 
@@ -110,6 +114,7 @@ impl Admission {
             unfolded: Unfolded::of(store),
             fill: Fill::load(store)?,
             complaints: Complaints::default(),
+            lost: Lost::default(),
             group: Group::new(next(store), UtcMs::saturating(0)),
             store: store.clone(),
         })
@@ -265,8 +270,16 @@ impl Admission {
                 self.group.tally.records.contested += 1;
                 Ok(())
             }
-            // The key is marked but the record is gone: storing it again is safe, losing it is not.
-            Before::Nowhere => self.store_record(boot, entry, numbered, content),
+            Before::Nowhere if self.lost.was_contested(&self.store, boot, numbered.seq)? => {
+                self.group.tally.records.contested += 1;
+                self.bury(boot, numbered.seq);
+                Ok(())
+            }
+            // Storing it again is safe, losing it is not.
+            Before::Nowhere => {
+                self.group.tally.records_again += 1;
+                self.store_record(boot, entry, numbered, content)
+            }
         }
     }
 
@@ -325,7 +338,7 @@ impl Admission {
             return Ok(Before::Content(content));
         }
         Ok(
-            match history::value(&self.store, &boot.device, key(boot, seq))? {
+            match history::value(&self.store, &boot.device, boot.record(seq))? {
                 Some(Kept::Known(known)) => Before::Content(known.content),
                 Some(Kept::Contested) => Before::Contested,
                 None => Before::Nowhere,
@@ -340,14 +353,9 @@ impl Admission {
         before: Content,
         now: Content,
     ) -> Result<(), StoreError> {
-        let key = key(boot, seq);
+        let key = boot.record(seq);
         self.group.tally.records.contested += 1;
-        self.group.entries.push(Entry::Contested {
-            device: boot.device.clone(),
-            key,
-        });
-        let commit = self.group.commit;
-        self.unfolded.note(boot, seq, Place::Contested { commit });
+        self.bury(boot, seq);
         self.complaints.contested(&boot.device, key);
         self.quarantine(
             &boot.device,
@@ -355,13 +363,20 @@ impl Admission {
                 device: boot.device.to_string(),
                 channel: String::new(),
                 received_at_ms: self.group.received_at.get(),
-                reason: "contested".to_owned(),
+                reason: lost::CONTESTED.to_owned(),
                 detail: key.to_string(),
                 payloads: [before, now]
                     .map(|one| Octets(one.bytes().to_vec()))
                     .to_vec(),
             },
         )
+    }
+
+    /// Tells the fold that the record under a key is unknown.
+    fn bury(&mut self, boot: &BootId, seq: Seq) {
+        let (device, key, commit) = (boot.device.clone(), boot.record(seq), self.group.commit);
+        self.group.entries.push(Entry::Contested { device, key });
+        self.unfolded.note(boot, seq, Place::Contested { commit });
     }
 
     fn statement(
@@ -427,14 +442,6 @@ impl Group {
             Entry::Records(records) => Some(records.records.get(record)?.content.clone()),
             Entry::Contested { .. } => None,
         }
-    }
-}
-
-fn key(boot: &BootId, seq: Seq) -> RecordKey {
-    RecordKey {
-        epoch: boot.epoch,
-        boot: boot.boot,
-        seq,
     }
 }
 

@@ -10,6 +10,7 @@ mod complaint;
 pub mod decode;
 pub mod doubt;
 pub mod ledger;
+mod lost;
 pub mod missing;
 mod runs;
 mod statement;

@@ -274,6 +274,104 @@ fn a_batch_cut_anew_is_a_duplicate_record_by_record() {
     assert_eq!((tally.records.duplicate, tally.records.stored), (2, 1));
 }
 
+/// Puts one batch of readings in a commit of its own.
+fn arrive(store: &Store, admission: &mut Admission, records: &[(u32, i64)]) -> Tally {
+    admission.begin(UtcMs::saturating(0)).unwrap();
+    let payload = payload(0, records);
+    admission.admit(&readings(0), &payload, 1).unwrap();
+    let tally = commit_group(store, admission);
+    tally.assert_balanced();
+    tally
+}
+
+/// The first four of six records are in the history, the others in the journal; one row of each is damaged.
+#[test]
+fn a_record_whose_row_was_damaged_is_stored_when_it_comes_again_and_once_only() {
+    let all: Vec<(u32, i64)> = (1..=6).map(|seq| (seq, 400)).collect();
+    let damages = [("h|", 1), ("j|", 2)];
+    for (kind, lost) in damages {
+        for (restarts, is_noticed_before) in
+            [(false, false), (true, false), (false, true), (true, true)]
+        {
+            let disk = Memory::default();
+            let mut store = disk.open();
+            let mut admission = Admission::open(&store).unwrap();
+            arrive(&store, &mut admission, &all[..4]);
+            fold(&store);
+            arrive(&store, &mut admission, &all[4..]);
+            disk.damage(&disk.keys(kind.as_bytes())[0]);
+            if restarts {
+                store = disk.open();
+                admission = Admission::open(&store).unwrap();
+            }
+            if is_noticed_before {
+                store.check_rows().unwrap();
+            }
+            for again in [lost, 0] {
+                let tally = arrive(&store, &mut admission, &all);
+                let counts = (
+                    tally.records.stored,
+                    tally.records.duplicate,
+                    tally.records_again,
+                );
+                assert_eq!(
+                    counts,
+                    (again, 6 - again, again),
+                    "{kind} {restarts} {is_noticed_before}"
+                );
+                if restarts {
+                    store = disk.open();
+                    admission = Admission::open(&store).unwrap();
+                }
+            }
+            fold(&store);
+            assert_eq!(stored(&store).len(), 6);
+            let tally = arrive(&store, &mut admission, &all);
+            assert_eq!((tally.records.duplicate, tally.records_again), (6, 0));
+            let other = arrive(&store, &mut admission, &[(1, 500), (5, 500)]);
+            assert_eq!(
+                other.records.contested, 2,
+                "what came again is compared as before"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_key_that_was_contested_stays_so_although_its_row_was_damaged() {
+    for restarts in [false, true] {
+        let disk = Memory::default();
+        let mut store = disk.open();
+        let mut admission = Admission::open(&store).unwrap();
+        arrive(&store, &mut admission, &[(1, 400), (2, 400)]);
+        arrive(&store, &mut admission, &[(1, 500)]);
+        fold(&store);
+        disk.damage(&disk.keys(b"h|")[0]);
+        if restarts {
+            store = disk.open();
+            admission = Admission::open(&store).unwrap();
+        }
+        for variant in [400, 500] {
+            let tally = arrive(&store, &mut admission, &[(1, variant)]);
+            assert_eq!((tally.records.contested, tally.records_again), (1, 0));
+        }
+        fold(&store);
+        let expected = [((0, 0, 1), None), ((0, 0, 2), Some(400))];
+        assert_eq!(stored(&store), Model::from(expected));
+        assert_eq!(quarantined(&store), 1, "both contents are there already");
+    }
+}
+
+fn quarantined(store: &Store) -> usize {
+    let mut rows = 0;
+    quarantine::each(store, |_| {
+        rows += 1;
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap();
+    rows
+}
+
 /// A gateway's committer on a disk in memory.
 struct Rig {
     disk: Memory,

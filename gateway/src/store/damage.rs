@@ -9,7 +9,7 @@
 //!
 //! | row set aside | what becomes of it |
 //! |---|---|
-//! | `j\|` `h\|` | its records are unknown; a device that still has them may send them again |
+//! | `j\|` `h\|` | its records are unknown; a device that still has them may send them again, and they are stored then |
 //! | `u\|` | its alarms are folded when the turn of their commit comes |
 //! | `d\|` | the runs of its boot are counted anew from journal and history |
 //! | `e\|` `o\|` `x\|` | the fold states its verdict again; a receiver may get a revision twice |

@@ -24,6 +24,18 @@ pub struct BootId {
     pub boot: Boot,
 }
 
+impl BootId {
+    /// The key of one of its records.
+    #[must_use]
+    pub const fn record(&self, seq: Seq) -> RecordKey {
+        RecordKey {
+            epoch: self.epoch,
+            boot: self.boot,
+            seq,
+        }
+    }
+}
+
 /// Sequence numbers without a gap between them, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run {
