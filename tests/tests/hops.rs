@@ -6,7 +6,7 @@ use protocol::reading::Reading;
 use protocol::record::Record;
 use protocol::topic::Channel;
 use protocol::units::{CentiCelsius, UptimeMs};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::depot::{Depot, Shown, fleet_plan};
 use tests::ledger::Name;
 use tests::peer::wait_for;
@@ -51,7 +51,10 @@ fn one_reading_is_the_same_at_every_hop() {
         event["occurred_at"].as_str().unwrap().starts_with(occurred),
         "{event}"
     );
-    assert_eq!(event["max_c"], 12.34);
+    assert_eq!(
+        (&event["max"], &event["unit"]),
+        (&json!(12.34), &json!("°C"))
+    );
 
     // Sink: the same event, the same evidence.
     let delivered = depot.drained().unwrap();

@@ -6,8 +6,7 @@
 //!
 //! The dictionary is wider than the rules: this version raises the codes of [`Code::RAISED`]. The others
 //! have their name and their words, so that sinks and readers of events need not change when a rule for
-//! them comes; until then alarms about free fall, tilt, light, doors, humidity and sensors are stored
-//! and raise nothing.
+//! them comes; until then alarms about sensors are stored and raise nothing.
 
 use core::fmt;
 use core::str::FromStr;
@@ -182,7 +181,12 @@ impl Code {
         Self::Delivered,
         Self::DepartedDelivery,
         Self::Temperature,
+        Self::Humidity,
         Self::Shock,
+        Self::FreeFall,
+        Self::Tilt,
+        Self::Light,
+        Self::DoorOpen,
         Self::DataGap,
         Self::Silent,
         Self::Clock,

@@ -13,8 +13,10 @@ use crate::event::Place;
 use crate::place::index::FenceIndex;
 use crate::plan::Plan;
 use crate::plan::fence::{Fence, LatLon};
-use crate::plan::profile::{Profile, ShockRule, TemperatureRule};
+use crate::plan::limit::LimitRule;
+use crate::plan::profile::{Profile, ShockRule};
 use crate::plan::shipment::{Attachment, Shipment, Unit};
+use crate::quantity::Quantity;
 use crate::tracker::STATE_VERSION;
 
 /// How long all units must stand in the final fence to be delivered, unless configured.
@@ -86,7 +88,7 @@ pub struct Duty {
     pub attachment: Attachment,
     /// The profile that judges, its delays replaced where the options say so.
     pub profile: Profile,
-    /// The profile's temperature limits, in its order.
+    /// The profile's limits, in its order.
     pub limits: Vec<Limit>,
     /// Positions of the fences where the shipment stops.
     pub fences: BTreeSet<usize>,
@@ -239,10 +241,11 @@ impl Duty {
         fences: &BTreeSet<usize>,
     ) -> Vec<Self> {
         let mut profile = profile.clone();
-        for rule in &mut profile.temperature {
+        let temperatures = profile.limits.iter_mut();
+        for rule in temperatures.filter(|rule| rule.quantity == Quantity::Temperature) {
             rule.delay = options.temperature_delay.unwrap_or(rule.delay);
         }
-        let limits: Vec<Limit> = profile.temperature.iter().map(Limit::of).collect();
+        let limits: Vec<Limit> = profile.limits.iter().map(Limit::of).collect();
         let duties_of = |(unit, attached): (usize, &Unit)| {
             let duty = |attachment: &Attachment| Self {
                 shipment: position,
@@ -262,10 +265,10 @@ impl Duty {
             .collect()
     }
 
-    /// The temperature rule at `position` of the profile.
+    /// The limit at `position` of the profile.
     #[must_use]
-    pub fn rule(&self, position: usize) -> Option<&TemperatureRule> {
-        self.profile.temperature.get(position)
+    pub fn rule(&self, position: usize) -> Option<&LimitRule> {
+        self.profile.limits.get(position)
     }
 
     /// The profile's shock limits.

@@ -74,8 +74,8 @@ impl Doubt {
                 "A sensor answered with a value outside its physical range, as the device says."
             }
             Self::AlarmImpossible => {
-                "An alarm's limit or extreme lies outside the physical range of its kind, or its probe \
-                 does not exist."
+                "An alarm's limit or extreme lies outside the physical range of its kind, its probe does \
+                 not exist, or a fall took longer than 10 s."
             }
             Self::LossImpossible => {
                 "A loss record's range runs backwards or over several boots, or it counts none or more \
@@ -124,6 +124,9 @@ pub fn of(record: &Record) -> impl Iterator<Item = Doubt> {
     [uptime, first, second].into_iter().flatten()
 }
 
+/// Longest fall that is believed, in milliseconds: from 490 m, without the air.
+const FALL_MAX_MS: u64 = 10_000;
+
 /// Whether an alarm can be what it says.
 #[must_use]
 pub fn is_possible_alarm(alarm: &Alarm) -> bool {
@@ -135,6 +138,7 @@ pub fn is_possible_alarm(alarm: &Alarm) -> bool {
             range::<CentiCelsius>()
         }
         AlarmKind::HumidityAbove | AlarmKind::HumidityBelow => range::<DeciPercent>(),
+        AlarmKind::FreeFall if !falls_to_earth(alarm) => return false,
         AlarmKind::Shock | AlarmKind::FreeFall => range::<MilliG>(),
         AlarmKind::Tilt => range::<TiltDegrees>(),
         AlarmKind::Light => range::<Lux>(),
@@ -144,6 +148,12 @@ pub fn is_possible_alarm(alarm: &Alarm) -> bool {
     };
     let values = [alarm.limit, alarm.extreme].map(i64::from);
     values.iter().all(|value| range.contains(value))
+}
+
+/// Whether a fall lasted as long as one may.
+const fn falls_to_earth(alarm: &Alarm) -> bool {
+    let (until, since) = (alarm.uptime.get(), alarm.since.get());
+    since <= until && until - since <= FALL_MAX_MS
 }
 
 /// Whether a loss can be what it says.
@@ -294,6 +304,14 @@ mod tests {
         ] {
             assert!(is_possible_alarm(&alarm(kind, limit, extreme)), "{kind:?}");
         }
+        let fall = |since, uptime| Alarm {
+            uptime: UptimeMs::saturating(uptime),
+            since: UptimeMs::saturating(since),
+            ..alarm(Kind::FreeFall, 300, 40)
+        };
+        assert!(is_possible_alarm(&fall(5_000, 15_000)));
+        assert!(!is_possible_alarm(&fall(5_000, 15_001)));
+        assert!(!is_possible_alarm(&fall(5_000, 4_999)));
         for (kind, limit, extreme) in [
             (Kind::TemperatureAbove(4), 800, 900),
             (Kind::TemperatureAbove(0), 800, 32_768),

@@ -13,6 +13,7 @@ use protocol::units::UtcMs;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
+use crate::quantity::Quantity;
 
 /// Most pieces of evidence kept with one event: the first ones, the extremes and the last one decide;
 /// more would make an event larger than a sink accepts.
@@ -119,10 +120,22 @@ pub enum Detail {
         /// Place of the stop in the plan, from 0.
         index: u32,
     },
-    /// Values of one quantity over an episode (`EX_TEMPERATURE`).
+    /// Values of one quantity over an episode (`EX_TEMPERATURE`, `EX_HUMIDITY`, `EX_TILT`, `EX_LIGHT`,
+    /// `EX_DOOR_OPEN`).
     Excursion(Excursion),
     /// An impact (`EX_SHOCK`).
     Shock(ShockDetail),
+    /// A fall (`EX_FREE_FALL`).
+    Fall {
+        /// Height in metres that a fall from rest has in that time, quantised to 0.01.
+        height_m: f64,
+        /// How long it was.
+        duration_ms: i64,
+        /// Smallest height that is an event, in metres.
+        limit_m: f64,
+        /// Falls reported by the device in this record.
+        count: u32,
+    },
     /// Battery (`EX_BATTERY`).
     Battery {
         /// Lowest charge in percent.
@@ -187,9 +200,12 @@ pub enum ClockProblem {
     Behind,
 }
 
-/// What the readings of an excursion show. Values in degrees Celsius, quantised to 0.01.
+/// What the readings of an excursion show. Values in the unit of the quantity, quantised to 0.01.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Excursion {
+    /// What went beyond its bound.
+    #[serde(default, skip_serializing_if = "Quantity::is_temperature")]
+    pub quantity: Quantity,
     /// The bound of the rule.
     pub bound: f64,
     /// Which side of the bound is bad.

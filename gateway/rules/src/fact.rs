@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::device::LowBattery;
 use crate::condition::excursion::Episode;
+use crate::condition::fall::Fall;
 use crate::condition::gap::Gap;
 use crate::condition::shock::Battering;
 use crate::event::Place;
@@ -62,17 +63,19 @@ pub enum FactKind {
         /// Whether the last fix was older than the decision: it rested indoors.
         inferred: bool,
     },
-    /// Temperature beyond a rule's bound.
+    /// A quantity beyond a limit.
     Excursion {
-        /// Temperature probe.
+        /// Temperature probe; 0 for other quantities.
         probe: u8,
-        /// Position of the rule in the profile.
+        /// Position of the limit in the profile.
         rule: usize,
         /// The episode.
         episode: Episode,
     },
     /// Impacts.
     Battered(Battering),
+    /// A fall.
+    Fell(Fall),
     /// Battery low.
     BatteryLow(LowBattery),
     /// Missing readings.
@@ -100,6 +103,7 @@ impl FactKind {
             Self::Battered(_) => 5,
             Self::BatteryLow(_) => 6,
             Self::Gap(_) => 7,
+            Self::Fell(_) => 8,
         }
     }
 }

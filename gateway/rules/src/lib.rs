@@ -42,6 +42,7 @@ mod milestone;
 pub mod notify;
 pub mod place;
 pub mod plan;
+pub mod quantity;
 #[cfg(test)]
 mod rig;
 mod serial;

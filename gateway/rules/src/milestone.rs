@@ -104,6 +104,7 @@ impl<'r, 'f> Journey<'r, 'f> {
             }
             FactKind::Excursion { .. }
             | FactKind::Battered(_)
+            | FactKind::Fell(_)
             | FactKind::BatteryLow(_)
             | FactKind::Gap(_) => {}
         }

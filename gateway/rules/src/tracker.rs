@@ -6,6 +6,7 @@
 //! the records behind it again. All ways give the same facts.
 
 mod duty;
+mod limits;
 mod mark;
 mod scene;
 mod track;
@@ -25,7 +26,7 @@ use scene::Scene;
 
 /// Version of what a stored [`Mark`] means. Raise it whenever a change of the rules makes an older mark
 /// go on differently; a test compares the state after a fixed ride.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// A tracker's longest sampling interval until it reports its settings, in milliseconds.
 const INTERVAL_MS: i64 = protocol::downlink::Settings::DEFAULT.sample_resting.get() as i64 * 1_000;

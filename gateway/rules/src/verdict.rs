@@ -9,6 +9,8 @@ use protocol::units::UtcMs;
 
 use crate::code::Code;
 use crate::condition::excursion::Episode;
+use crate::condition::fall::Fall;
+use crate::condition::shock::Battering;
 use crate::context::{Context, Route};
 use crate::event::{
     Confidence, Detail, EVIDENCE_MAX, Event, Evidence, Excursion, Severity, ShockDetail, Side,
@@ -17,8 +19,10 @@ use crate::event::{
 use crate::fact::{Fact, FactKind};
 use crate::identity::{Opening, Subject, event_id};
 use crate::milestone::{Milestone, milestones};
-use crate::plan::profile::{ShockRule, TemperatureRule};
+use crate::plan::limit::LimitRule;
+use crate::plan::profile::{FallRule, ShockRule};
 use crate::plan::shipment::Shipment;
+use crate::quantity::Quantity;
 use crate::timeline::Dated;
 use crate::tracker::Tracker;
 
@@ -207,17 +211,10 @@ fn episode(context: &Context, shipment: &Shipment, fact: &Fact) -> Option<Event>
             episode,
         } => excursion(&mut what, &fact.device, *probe, duty.rule(*rule)?, episode),
         FactKind::Battered(battering) => {
-            let rule = duty.shock()?;
-            what.code = Code::Shock;
-            what.rule = "shock".to_owned();
-            what.severity = battering.severity(rule);
-            what.confidence = battering.ground.confidence();
-            what.ended = (battering.until != battering.first.at).then_some(battering.until.dated);
             what.evidence.push((&fact.device, battering.worst.key));
-            let detail = shock(battering, rule);
-            what.title = format!("Shock of {:.0} g", detail.peak_g);
-            what.detail = Detail::Shock(detail);
+            battered(&mut what, battering, duty.shock()?);
         }
+        FactKind::Fell(fall) => fell(&mut what, fall, &duty.profile.free_fall?),
         FactKind::BatteryLow(low) => {
             what.code = Code::Battery;
             what.rule = "battery".to_owned();
@@ -254,35 +251,31 @@ fn excursion<'w>(
     what: &mut What<'w>,
     device: &'w DeviceId,
     probe: u8,
-    rule: &TemperatureRule,
+    rule: &LimitRule,
     episode: &Episode,
 ) {
     let figures = &episode.figures;
-    let side = match rule.side {
-        Side::Above => "above",
-        Side::Below => "below",
-    };
+    let quantity = rule.quantity;
     let delay_s = seconds(rule.delay);
     let bound = quantise(rule.bound, 100.0);
-    what.code = Code::Temperature;
-    what.rule = format!("temperature/{}", rule.name);
-    what.probe = Some(probe);
-    what.title = format!(
-        "Temperature {side} {bound} °C for {} or longer",
-        words(delay_s)
-    );
+    what.code = quantity.code();
+    what.rule = format!("{quantity}/{}", rule.name);
+    what.probe = quantity.is_temperature().then_some(probe);
+    what.title = in_words(quantity, rule.side, bound, delay_s);
     what.severity = rule.severity;
     what.confidence = episode.confidence;
     what.ended = episode.ended.map(|stamp| stamp.dated);
     what.closed = episode.ended.is_some();
+    let value = |steps| quantise(quantity.in_units(steps), 100.0);
     what.detail = Detail::Excursion(Excursion {
+        quantity,
         bound,
         side: rule.side,
         inclusive: rule.inclusive,
         delay_s,
-        min: f64::from(figures.min_centi) / 100.0,
-        max: f64::from(figures.max_centi) / 100.0,
-        mean: quantise(figures.mean_celsius(), 100.0),
+        min: value(figures.min),
+        max: value(figures.max),
+        mean: quantise(figures.mean() / f64::from(quantity.per_unit()), 100.0),
         duration_s: figures.covered_ms / 1_000,
         alarm_s: episode.alarm_ms / 1_000,
         unobserved_s: figures.unobserved_ms / 1_000,
@@ -296,7 +289,55 @@ fn excursion<'w>(
     what.evidence = keys.into_iter().map(|key| (device, key)).collect();
 }
 
-fn shock(battering: &crate::condition::shock::Battering, rule: &ShockRule) -> ShockDetail {
+/// What an excursion is called: "Temperature above 8 °C for 30 min or longer".
+fn in_words(quantity: Quantity, side: Side, bound: f64, delay_s: i64) -> String {
+    let side = match side {
+        Side::Above => "above",
+        Side::Below => "below",
+    };
+    let what = match quantity {
+        Quantity::Temperature => "Temperature",
+        Quantity::Humidity => "Humidity",
+        Quantity::Tilt => "Tilt",
+        Quantity::Light => "Light",
+        Quantity::Door => "Door open",
+    };
+    let beyond = match quantity {
+        Quantity::Door => what.to_owned(),
+        Quantity::Tilt => format!("{what} {side} {bound}°"),
+        _ => format!("{what} {side} {bound} {}", quantity.unit()),
+    };
+    match delay_s {
+        0 => beyond,
+        _ => format!("{beyond} for {} or longer", words(delay_s)),
+    }
+}
+
+fn fell(what: &mut What<'_>, fall: &Fall, rule: &FallRule) {
+    let height_m = quantise(fall.height_m(), 100.0);
+    what.code = Code::FreeFall;
+    what.rule = "free_fall".to_owned();
+    what.title = format!("Dropped from {height_m} m");
+    what.detail = Detail::Fall {
+        height_m,
+        duration_ms: fall.duration_ms,
+        limit_m: quantise(rule.height_m, 100.0),
+        count: fall.count,
+    };
+}
+
+fn battered(what: &mut What<'_>, battering: &Battering, rule: &ShockRule) {
+    what.code = Code::Shock;
+    what.rule = "shock".to_owned();
+    what.severity = battering.severity(rule);
+    what.confidence = battering.ground.confidence();
+    what.ended = (battering.until != battering.first.at).then_some(battering.until.dated);
+    let detail = shock(battering, rule);
+    what.title = format!("Shock of {:.0} g", detail.peak_g);
+    what.detail = Detail::Shock(detail);
+}
+
+fn shock(battering: &Battering, rule: &ShockRule) -> ShockDetail {
     let worst = &battering.worst;
     ShockDetail {
         peak_g: f64::from(worst.peak_milli_g) / 1_000.0,

@@ -214,7 +214,8 @@ mod tests {
         };
         let profile = Profile {
             name: "quiet".to_owned(),
-            temperature: Vec::new(),
+            limits: Vec::new(),
+            free_fall: None,
             shock: None,
             battery_low_percent: 15,
             max_gap: None,

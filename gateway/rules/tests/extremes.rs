@@ -58,7 +58,7 @@ fn reading(dice: &mut Dice) -> Reading {
         }),
         tilt: measured(dice, unit),
         light: measured(dice, unit),
-        door: Measured::Value(Door::Open),
+        door: measured(dice, |_| Door::Open),
         radio: measured(dice, unit),
     }
 }
@@ -77,10 +77,16 @@ fn alarm(dice: &mut Dice) -> Alarm {
         AlarmKind::Shock,
         AlarmKind::Battery,
         AlarmKind::Tilt,
+        AlarmKind::HumidityAbove,
+        AlarmKind::HumidityBelow,
+        AlarmKind::Light,
+        AlarmKind::Door,
+        AlarmKind::FreeFall,
+        AlarmKind::SensorFault,
     ];
     Alarm {
         uptime: unit(dice),
-        kind: kinds[usize::try_from(dice.below(6)).expect("below six")],
+        kind: kinds[usize::try_from(dice.below(12)).expect("below twelve")],
         limit: raw_i32(dice),
         since: unit(dice),
         extreme: raw_i32(dice),

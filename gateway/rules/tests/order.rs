@@ -6,7 +6,8 @@ mod rig;
 use std::collections::BTreeMap;
 
 use protocol::key::{DeviceId, RecordKey};
-use protocol::record::Record;
+use protocol::reading::Door;
+use protocol::record::{AlarmKind, Record};
 use rig::{Dice, Scribe};
 use rules::event::{EventId, Phase, View};
 use rules::identity::digest;
@@ -18,7 +19,7 @@ use rules::{Context, Offered, Tracker, verdict, verdict_of};
 const SEEDS: std::ops::Range<u64> = 0..16;
 
 /// A ride with everything that can go wrong: reboots without the time, new epochs, warm spells, gaps,
-/// shocks, alarms, missing fixes, clocks that drift.
+/// shocks, alarms, missing fixes, clocks that drift, trouble around.
 fn troubled_ride(dice: &mut Dice) -> Scribe {
     let mut scribe = Scribe::new(dice.draw());
     scribe.boot(0);
@@ -48,12 +49,35 @@ fn troubled_ride(dice: &mut Dice) -> Scribe {
         let position = (!dice.one_in(5)).then(|| rig::truck(s));
         let centi = (!dice.one_in(8)).then_some(if warm { 790 + dice.below(80) } else { 500 });
         scribe.reading(s, position, centi);
+        if dice.one_in(4) {
+            trouble_around(&mut scribe, dice, s);
+        }
         s += if dice.one_in(50) { 1_500 } else { 60 };
     }
     if dice.one_in(2) {
         scribe.anchor(s, 0);
     }
     scribe
+}
+
+/// Damp and dry air, goods that lie, light and doors, by reading and by alarm, and falls.
+fn trouble_around(scribe: &mut Scribe, dice: &mut Dice, s: i64) {
+    let door = if dice.one_in(3) {
+        Door::Open
+    } else {
+        Door::Closed
+    };
+    let around = [70, 55, 15].map(|middle| middle + dice.below(20) - 6);
+    scribe.surroundings(s, around, door);
+    let lasted_ms = dice.below(400_000);
+    match dice.below(12) {
+        0 => scribe.alarm(s, AlarmKind::Light, lasted_ms, [20, 400]),
+        1 => scribe.alarm(s, AlarmKind::Door, lasted_ms, [0, 0]),
+        2 => scribe.alarm(s, AlarmKind::Tilt, lasted_ms, [60, 90]),
+        3 => scribe.alarm(s, AlarmKind::HumidityAbove, lasted_ms, [750, 800]),
+        4 => scribe.alarm(s, AlarmKind::FreeFall, 200 + dice.below(300), [300, 50]),
+        _ => {}
+    }
 }
 
 /// A tracker with its records, and places from which its fold can go on.

@@ -2,6 +2,8 @@
 
 mod rig;
 
+use protocol::reading::Door;
+use protocol::record::AlarmKind;
 use rig::{Records, Scribe};
 use rules::fact::Fact;
 use rules::timeline::Timeline;
@@ -12,7 +14,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 /// A ride with an example of everything that leaves a trace in the state: warm spells open and closed,
-/// shocks, a low battery, gaps, reboots with and without the time.
+/// shocks, a fall, trouble around the goods, a low battery, gaps, reboots with and without the time.
 fn eventful_ride() -> Records {
     let mut scribe = Scribe::new(9);
     scribe.boot(0);
@@ -39,6 +41,17 @@ fn eventful_ride() -> Records {
         if !(100..125).contains(&minute) {
             let centi = if warm { 850 + minute } else { 500 };
             scribe.reading(s, Some(rig::truck(s)), Some(centi));
+        }
+        if (130..180).contains(&minute) {
+            let door = if minute > 150 {
+                Door::Open
+            } else {
+                Door::Closed
+            };
+            scribe.surroundings(s + 1, [60 + minute % 30, minute - 100, minute % 40], door);
+        }
+        if minute == 185 {
+            scribe.alarm(s, AlarmKind::FreeFall, 500, [300, 20]);
         }
     }
     scribe.records
@@ -157,6 +170,6 @@ fn the_state_after_a_fixed_ride_is_that_of_its_version() {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let known = "d0a12189e13f8669ce35d0475348220b04bb6ac22e5b06db1248f1bd75cb3c42";
-    assert_eq!((STATE_VERSION, digest.as_str()), (1, known));
+    let known = "1f6ee8d2ed9f631294c57d7f9bc9f132bac1894f46117bf9351538ddadfbc646";
+    assert_eq!((STATE_VERSION, digest.as_str()), (2, known));
 }

@@ -44,13 +44,15 @@ pub const COLUMNS: &[&str] = &[
     "predecessors",
     "references",
     "stop",
-    "bound_c",
+    "quantity",
+    "unit",
+    "bound",
     "side",
     "inclusive",
     "delay_s",
-    "min_c",
-    "max_c",
-    "mean_c",
+    "min",
+    "max",
+    "mean",
     "beyond_s",
     "alarm_s",
     "unobserved_s",
@@ -61,6 +63,10 @@ pub const COLUMNS: &[&str] = &[
     "shock_delta_v_m_s",
     "shock_count",
     "decided_by",
+    "fall_height_m",
+    "fall_limit_m",
+    "fall_duration_ms",
+    "fall_count",
     "battery_percent",
     "battery_limit_percent",
     "last_heard",
@@ -142,6 +148,17 @@ fn put_detail(row: &mut Row, detail: &Detail, zone: Tz) {
             row.put("shock_count", shock.count);
             row.put("decided_by", shock.decided_by.as_str());
         }
+        Detail::Fall {
+            height_m,
+            duration_ms,
+            limit_m,
+            count,
+        } => {
+            row.put("fall_height_m", *height_m);
+            row.put("fall_limit_m", *limit_m);
+            row.put("fall_duration_ms", *duration_ms);
+            row.put("fall_count", *count);
+        }
         Detail::Battery {
             charge_percent,
             limit_percent,
@@ -184,13 +201,15 @@ fn put_detail(row: &mut Row, detail: &Detail, zone: Tz) {
 }
 
 fn put_excursion(row: &mut Row, excursion: &Excursion) {
-    row.put("bound_c", excursion.bound);
+    row.put("quantity", excursion.quantity.as_str());
+    row.put("unit", excursion.quantity.unit());
+    row.put("bound", excursion.bound);
     row.put("side", word(excursion.side));
     row.put("inclusive", excursion.inclusive);
     row.put("delay_s", excursion.delay_s);
-    row.put("min_c", excursion.min);
-    row.put("max_c", excursion.max);
-    row.put("mean_c", excursion.mean);
+    row.put("min", excursion.min);
+    row.put("max", excursion.max);
+    row.put("mean", excursion.mean);
     row.put("beyond_s", excursion.duration_s);
     row.put("alarm_s", excursion.alarm_s);
     row.put("unobserved_s", excursion.unobserved_s);
@@ -220,6 +239,7 @@ pub(super) mod tests {
         CaseId, Confidence, Event, EventId, Evidence, Phase, Place, Revision, Severity,
         ShockDetail, Side, TimeQuality,
     };
+    use rules::quantity::Quantity;
 
     use super::*;
 
@@ -272,8 +292,9 @@ pub(super) mod tests {
         }
     }
 
-    fn details() -> [Detail; 8] {
+    fn details() -> [Detail; 9] {
         let excursion = Excursion {
+            quantity: Quantity::Temperature,
             bound: 8.0,
             side: Side::Above,
             inclusive: false,
@@ -299,6 +320,12 @@ pub(super) mod tests {
             Detail::Stop { stop, index: 1 },
             Detail::Excursion(excursion),
             Detail::Shock(shock),
+            Detail::Fall {
+                height_m: 1.0,
+                duration_ms: 452,
+                limit_m: 0.5,
+                count: 1,
+            },
             Detail::Battery {
                 charge_percent: 9,
                 limit_percent: 15,

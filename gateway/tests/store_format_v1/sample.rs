@@ -32,6 +32,7 @@ use rules::event::{
     CaseId, Confidence, Detail, Event, EventId, Evidence, Excursion, Phase, Place, Revision,
     Severity, ShockDetail, Side, TimeQuality,
 };
+use rules::quantity::Quantity;
 
 const EPOCH: u64 = 0x0123_4567_89ab_cdef;
 
@@ -162,6 +163,7 @@ pub(crate) fn run_of_records() -> Vec<(RecordKey, Kept)> {
 /// One event with every field, for each kind of detail.
 pub(crate) fn posted() -> Vec<Posted> {
     let excursion = Detail::Excursion(Excursion {
+        quantity: Quantity::Temperature,
         bound: -18.0,
         side: Side::Above,
         inclusive: false,
@@ -197,6 +199,25 @@ pub(crate) fn posted() -> Vec<Posted> {
         last_heard: Some(NOON),
         limit_s: 900,
     };
+    let humidity = Detail::Excursion(Excursion {
+        quantity: Quantity::Humidity,
+        bound: 75.0,
+        side: Side::Above,
+        inclusive: true,
+        delay_s: 7_200,
+        min: 75.5,
+        max: 99.0,
+        mean: 80.25,
+        duration_s: 10_800,
+        alarm_s: 3_600,
+        unobserved_s: 0,
+    });
+    let fall = Detail::Fall {
+        height_m: 1.25,
+        duration_ms: 505,
+        limit_m: 0.5,
+        count: 2,
+    };
     let all = [
         (Code::Temperature, excursion),
         (Code::Shock, shock),
@@ -204,6 +225,8 @@ pub(crate) fn posted() -> Vec<Posted> {
         (Code::Battery, battery),
         (Code::DataGap, gap),
         (Code::Silent, silence),
+        (Code::Humidity, humidity),
+        (Code::FreeFall, fall),
     ];
     (1..)
         .zip(all)

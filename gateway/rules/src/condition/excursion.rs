@@ -1,4 +1,4 @@
-//! Temperature beyond a bound for too long.
+//! A quantity beyond a bound for too long.
 //!
 //! in range -> pending(t0) -> open(t0) -> recovering -> closed
 //!
@@ -15,7 +15,7 @@
 //!   readings with an unknown stretch between: it can open an episode before its backlog arrives,
 //!   with confidence possible, and decides nothing once the readings are there.
 //!
-//! Temperatures are centi-Celsius, times milliseconds. While an episode is open its event shows the
+//! Values are steps of the wire, times milliseconds. While an episode is open its event shows the
 //! figures of the last worsening, not of the last reading, so that a reader is told about what matters.
 
 use protocol::key::RecordKey;
@@ -25,9 +25,6 @@ use super::figures::{Figures, Sample};
 use super::limit::Limit;
 use crate::event::Confidence;
 use crate::timeline::Stamp;
-
-/// How much worse an open episode must become to be told again, in centi-kelvin.
-const WORSENING_STEP_CENTI: i32 = 50;
 
 /// How long an open episode is told no worsening after the last one, in milliseconds: ten minutes.
 const WORSENING_INTERVAL_MS: i64 = 600_000;
@@ -153,7 +150,7 @@ struct Step<'l> {
 
 impl Step<'_> {
     fn when_in_range(&self) -> State {
-        if !self.limit.is_beyond(self.sample.centi) {
+        if !self.limit.is_beyond(self.sample.value) {
             return State::InRange;
         }
         let run = Run {
@@ -166,7 +163,7 @@ impl Step<'_> {
 
     fn when_pending(&self, mut run: Run) -> (State, Option<Episode>) {
         run.figures.hold(&self.last, &self.sample, self.covered);
-        let beyond = self.limit.is_beyond(self.sample.centi);
+        let beyond = self.limit.is_beyond(self.sample.value);
         if beyond {
             if !self.covered {
                 run.covered_from = self.sample.at;
@@ -193,7 +190,7 @@ impl Step<'_> {
             opened.run.covered_from = self.sample.at;
         }
         self.confirm(&mut opened);
-        if !self.limit.is_beyond(self.sample.centi) {
+        if !self.limit.is_beyond(self.sample.value) {
             return self.in_bound(opened);
         }
         opened.run.figures.add(&self.sample, self.limit);
@@ -204,7 +201,7 @@ impl Step<'_> {
     /// An open episode meets a reading within the bound.
     fn in_bound(&self, mut opened: Opened) -> (State, Option<Episode>) {
         opened.run.covered_from = self.sample.at;
-        if self.limit.is_clear(self.sample.centi) {
+        if self.limit.is_clear(self.sample.value) {
             return self.recovering(opened, self.sample, opened.run.figures);
         }
         opened.run.figures.add(&self.sample, self.limit);
@@ -217,7 +214,7 @@ impl Step<'_> {
         since: Sample,
         figures: Figures,
     ) -> (State, Option<Episode>) {
-        if !self.limit.is_clear(self.sample.centi) {
+        if !self.limit.is_clear(self.sample.value) {
             opened.run.covered_from = self.sample.at;
             opened
                 .run
@@ -285,8 +282,8 @@ impl Opened {
     /// Tell readers of the present figures when they are worth it.
     fn show(&mut self, limit: &Limit) {
         let (now, shown) = (&self.run.figures, &self.shown);
-        let worse =
-            (now.worst_centi(limit) - shown.worst_centi(limit)).abs() >= WORSENING_STEP_CENTI;
+        let worse = (now.worst_value(limit) - shown.worst_value(limit)).abs()
+            >= limit.quantity().worsening_step();
         let rested = now.until.since_ms(&shown.until) >= WORSENING_INTERVAL_MS;
         if (worse && rested) || self.certain != self.shown_certain {
             self.shown = *now;

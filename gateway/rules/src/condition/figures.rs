@@ -7,7 +7,7 @@ use super::limit::Limit;
 use crate::event::Side;
 use crate::timeline::Stamp;
 
-/// A temperature at a moment.
+/// A value at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// When.
@@ -15,17 +15,17 @@ pub struct Sample {
     /// Record that carries it.
     #[serde(with = "crate::serial::numbers")]
     pub key: RecordKey,
-    /// Hundredths of a degree Celsius.
-    pub centi: i32,
+    /// In steps of the wire.
+    pub value: i32,
 }
 
 /// What readings of an episode add up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
-    /// Lowest, centi-Celsius.
-    pub min_centi: i32,
-    /// Highest, centi-Celsius.
-    pub max_centi: i32,
+    /// Lowest, in steps of the wire.
+    pub min: i32,
+    /// Highest, in steps of the wire.
+    pub max: i32,
     /// Record with the worst value.
     #[serde(with = "crate::serial::numbers")]
     pub worst: RecordKey,
@@ -38,7 +38,7 @@ pub struct Figures {
     pub covered_ms: i64,
     /// Milliseconds they do not.
     pub unobserved_ms: i64,
-    /// Sum of centi-Celsius times milliseconds held.
+    /// Sum of steps times milliseconds held.
     weighted: i128,
 }
 
@@ -46,8 +46,8 @@ impl Figures {
     /// Those of the first reading.
     pub(super) const fn of(sample: &Sample) -> Self {
         Self {
-            min_centi: sample.centi,
-            max_centi: sample.centi,
+            min: sample.value,
+            max: sample.value,
             worst: sample.key,
             last: sample.key,
             until: sample.at,
@@ -65,7 +65,7 @@ impl Figures {
             self.covered_ms = self.covered_ms.saturating_add(held_ms);
             self.weighted = self
                 .weighted
-                .saturating_add(i128::from(last.centi) * i128::from(held_ms));
+                .saturating_add(i128::from(last.value) * i128::from(held_ms));
         } else {
             self.unobserved_ms = self.unobserved_ms.saturating_add(held_ms);
         }
@@ -73,33 +73,33 @@ impl Figures {
 
     /// One more reading.
     pub(super) fn add(&mut self, sample: &Sample, limit: &Limit) {
-        if limit.is_worse(sample.centi, self.worst_centi(limit)) {
+        if limit.is_worse(sample.value, self.worst_value(limit)) {
             self.worst = sample.key;
         }
-        self.min_centi = self.min_centi.min(sample.centi);
-        self.max_centi = self.max_centi.max(sample.centi);
+        self.min = self.min.min(sample.value);
+        self.max = self.max.max(sample.value);
         self.last = sample.key;
     }
 
     /// The worst value.
-    pub(super) const fn worst_centi(&self, limit: &Limit) -> i32 {
+    pub(super) const fn worst_value(&self, limit: &Limit) -> i32 {
         match limit.side() {
-            Side::Above => self.max_centi,
-            Side::Below => self.min_centi,
+            Side::Above => self.max,
+            Side::Below => self.min,
         }
     }
 
-    /// Mean in degrees Celsius, weighted by the time each reading held; of a single moment its value.
+    /// Mean in steps of the wire, weighted by the time each reading held; of a single moment its value.
     #[must_use]
-    pub fn mean_celsius(&self) -> f64 {
+    pub fn mean(&self) -> f64 {
         if self.covered_ms == 0 {
-            return f64::from(self.min_centi) / 100.0;
+            return f64::from(self.min);
         }
         #[expect(
             clippy::cast_precision_loss,
-            reason = "a mean to 0.01 degrees needs far fewer than 53 bits, and is quantised"
+            reason = "a mean to a step needs far fewer than 53 bits, and is quantised"
         )]
-        let mean = self.weighted as f64 / self.covered_ms as f64 / 100.0;
+        let mean = self.weighted as f64 / self.covered_ms as f64;
         mean
     }
 }

@@ -1,13 +1,15 @@
-//! A temperature rule in the units of the wire: centi-Celsius and milliseconds.
+//! A limit in the resolution of the wire: steps of its quantity, and milliseconds.
 
 use crate::event::Side;
-use crate::plan::profile::TemperatureRule;
+use crate::plan::limit::LimitRule;
+use crate::quantity::Quantity;
 
-/// A rule in the units of the wire.
+/// A limit in the resolution of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    bound_centi: i32,
-    clear_centi: i32,
+    quantity: Quantity,
+    bound: i32,
+    clear: i32,
     side: Side,
     inclusive: bool,
     delay_ms: i64,
@@ -17,20 +19,28 @@ pub struct Limit {
 impl Limit {
     /// The limit of `rule`.
     #[must_use]
-    pub fn of(rule: &TemperatureRule) -> Self {
-        let bound_centi = centi(rule.bound);
+    pub fn of(rule: &LimitRule) -> Self {
+        let quantity = rule.quantity;
+        let bound = steps(quantity, rule.bound);
         let inward = match rule.side {
             Side::Above => -1,
             Side::Below => 1,
         };
         Self {
-            bound_centi,
-            clear_centi: bound_centi + inward * centi(rule.hysteresis),
+            quantity,
+            bound,
+            clear: bound + inward * steps(quantity, rule.hysteresis),
             side: rule.side,
             inclusive: rule.inclusive,
             delay_ms: i64::try_from(rule.delay.as_millis()).unwrap_or(i64::MAX),
             clear_delay_ms: i64::try_from(rule.clear_delay.as_millis()).unwrap_or(i64::MAX),
         }
+    }
+
+    /// What is bounded.
+    #[must_use]
+    pub const fn quantity(&self) -> Quantity {
+        self.quantity
     }
 
     /// Which side is bad.
@@ -39,19 +49,18 @@ impl Limit {
         self.side
     }
 
-    /// What a device's alarm beyond `limit_centi` with `extreme_centi` proves about this limit: values at
+    /// What a device's alarm beyond its own `limit` with `extreme` proves about this limit: values at
     /// its begin and now, both beyond. `None` when the device's limit is laxer: then the alarm says
     /// nothing about the time between the two limits.
     #[must_use]
-    pub fn claimed_by(&self, limit_centi: i32, extreme_centi: i32) -> Option<(i32, i32)> {
+    pub fn claimed_by(&self, limit: i32, extreme: i32) -> Option<(i32, i32)> {
         let step = match self.side {
             Side::Above => 1,
             Side::Below => -1,
         };
-        let proven = [limit_centi, limit_centi + step];
-        let begin = proven.into_iter().find(|centi| self.is_beyond(*centi))?;
-        self.is_beyond(extreme_centi)
-            .then_some((begin, extreme_centi))
+        let proven = [limit, limit.saturating_add(step)];
+        let begin = proven.into_iter().find(|value| self.is_beyond(*value))?;
+        self.is_beyond(extreme).then_some((begin, extreme))
     }
 
     /// Continuous time beyond the bound that opens an episode, in milliseconds.
@@ -65,39 +74,39 @@ impl Limit {
     }
 
     /// Whether a value is bad.
-    pub(super) fn is_beyond(&self, centi: i32) -> bool {
+    pub(super) fn is_beyond(&self, value: i32) -> bool {
         match self.side {
-            Side::Above if self.inclusive => centi >= self.bound_centi,
-            Side::Above => centi > self.bound_centi,
-            Side::Below if self.inclusive => centi <= self.bound_centi,
-            Side::Below => centi < self.bound_centi,
+            Side::Above if self.inclusive => value >= self.bound,
+            Side::Above => value > self.bound,
+            Side::Below if self.inclusive => value <= self.bound,
+            Side::Below => value < self.bound,
         }
     }
 
     /// Whether a value is far enough inside the bound to end an episode.
-    pub(super) fn is_clear(&self, centi: i32) -> bool {
+    pub(super) fn is_clear(&self, value: i32) -> bool {
         let within = match self.side {
-            Side::Above => centi <= self.clear_centi,
-            Side::Below => centi >= self.clear_centi,
+            Side::Above => value <= self.clear,
+            Side::Below => value >= self.clear,
         };
-        within && !self.is_beyond(centi)
+        within && !self.is_beyond(value)
     }
 
     /// Whether a value is worse than another.
-    pub(super) fn is_worse(&self, centi: i32, than: i32) -> bool {
+    pub(super) fn is_worse(&self, value: i32, than: i32) -> bool {
         match self.side {
-            Side::Above => centi > than,
-            Side::Below => centi < than,
+            Side::Above => value > than,
+            Side::Below => value < than,
         }
     }
 }
 
-/// Hundredths of a degree, the resolution of the wire.
-fn centi(celsius: f64) -> i32 {
+/// `value` in steps of the wire.
+fn steps(quantity: Quantity, value: f64) -> i32 {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "bounds are checked to lie within a few hundred degrees"
+        reason = "bounds are checked to lie within what the wire can carry"
     )]
-    let centi = (celsius * 100.0).round() as i32;
-    centi
+    let steps = (value * f64::from(quantity.per_unit())).round() as i32;
+    steps
 }

@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod excursion;
+pub mod fall;
 pub mod figures;
 pub mod gap;
 pub mod limit;

@@ -37,6 +37,7 @@
 //! silent_after = "2h"                      # optional
 //! settling = "10min"                       # optional: not judged after attachment
 //! shock = { class = "electronics" }        # or peak_g, delta_v (m/s) and duration
+//! free_fall = { height_m = 0.3 }           # optional: falls from there are events
 //!
 //! [[profile.temperature]]
 //! name = "hot"
@@ -46,6 +47,25 @@
 //! hysteresis = 0.3                         # optional: kelvin inside the bound that end it
 //! clear_delay = "5min"                     # optional: for how long
 //! severity = "critical"                    # or warning, info
+//!
+//! [[profile.humidity]]                     # in percent; the same keys, and so for
+//! name = "damp"
+//! above = 75
+//! delay = "2h"
+//!
+//! [[profile.tilt]]                         # tilt in degrees from upright,
+//! name = "lying"
+//! above = 60
+//! delay = "1min"
+//!
+//! [[profile.light]]                        # light in lux,
+//! name = "opened"
+//! above = 20
+//! delay = "0s"
+//!
+//! [[profile.door]]                         # and a door that is open
+//! name = "open"
+//! delay = "5min"
 //!
 //! [[shipment]]
 //! id = "S-1001"
@@ -84,6 +104,7 @@ mod area;
 mod fault;
 pub mod fence;
 pub mod gs1;
+pub mod limit;
 pub mod profile;
 mod reader;
 pub mod revision;

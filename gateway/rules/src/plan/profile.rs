@@ -31,19 +31,22 @@
 use std::time::Duration;
 
 use super::fault::{Faults, Problem};
-use super::reader::{Table, Unique};
+use super::limit::LimitRule;
+use super::reader::Table;
 use super::value::{self, ID_ALLOWED};
-use crate::event::{Severity, Side};
+use crate::event::Severity;
 
 /// Limits for one kind of goods.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     /// Unique name.
     pub name: String,
-    /// Temperature limits; each probe is judged by each.
-    pub temperature: Vec<TemperatureRule>,
+    /// Limits, quantity by quantity; each probe is judged by each of its quantity.
+    pub limits: Vec<LimitRule>,
     /// Shock limits; `None`: shocks are not judged.
     pub shock: Option<ShockRule>,
+    /// The smallest fall that is an event; `None`: falls are not judged.
+    pub free_fall: Option<FallRule>,
     /// Charge at or below which a tracker's battery is low, in percent.
     pub battery_low_percent: u8,
     /// Longest time between two readings for which the first one holds; `None`: three times the
@@ -51,30 +54,9 @@ pub struct Profile {
     pub max_gap: Option<Duration>,
     /// Silence that is reported.
     pub silent_after: Duration,
-    /// Time after attachment during which temperatures are not judged: the probe takes on the
-    /// temperature of the goods.
+    /// Time after attachment during which temperature and humidity are not judged: the probe takes on the
+    /// state of the goods.
     pub settling: Duration,
-}
-
-/// One bound on temperature.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TemperatureRule {
-    /// Unique in the profile; part of event ids.
-    pub name: String,
-    /// Degrees Celsius.
-    pub bound: f64,
-    /// Which side is bad.
-    pub side: Side,
-    /// Whether the bound itself is bad.
-    pub inclusive: bool,
-    /// Continuous time beyond the bound that opens an event.
-    pub delay: Duration,
-    /// How far inside the bound an open episode must come back to end, in kelvin.
-    pub hysteresis: f64,
-    /// How long it must stay there.
-    pub clear_delay: Duration,
-    /// Severity of the event.
-    pub severity: Severity,
 }
 
 /// When an impact is an event: peak, and velocity change or duration.
@@ -88,6 +70,13 @@ pub struct ShockRule {
     pub duration: Duration,
 }
 
+/// When a fall is an event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FallRule {
+    /// Smallest height in metres.
+    pub height_m: f64,
+}
+
 /// Classes of fragility that a profile may name instead of thresholds; the velocity change is that of
 /// a half-sine pulse, `2/pi * A * g0 * tau`.
 const SHOCK_CLASSES: [(&str, ShockRule); 4] = [
@@ -97,20 +86,8 @@ const SHOCK_CLASSES: [(&str, ShockRule); 4] = [
     ("robust", ShockRule::of_class(75.0, 5.151)),
 ];
 
-/// Most temperature rules of one profile.
-const TEMPERATURE_RULES_MAX: usize = 8;
-
 /// Longest delay, gap, silence or settling time: 30 days, the default late horizon.
-const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
-
-/// Coldest and hottest bound in degrees Celsius: what the wire can carry.
-const BOUND_C: std::ops::RangeInclusive<f64> = -273.15..=327.67;
-
-/// Hysteresis when a rule does not say, in kelvin: above the noise of a probe, below what matters.
-const HYSTERESIS_K: f64 = 0.3;
-
-/// Clear delay when a rule does not say.
-const CLEAR_DELAY: Duration = Duration::from_secs(5 * 60);
+pub(super) const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Charge that is low when a profile does not say, in percent.
 const BATTERY_LOW_PERCENT: i64 = 15;
@@ -121,7 +98,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(2 * 3_600);
 /// Settling time when a profile does not say.
 const SETTLING: Duration = Duration::from_secs(10 * 60);
 
-const SEVERITIES: [(&str, Severity); 3] = [
+pub(super) const SEVERITIES: [(&str, Severity); 3] = [
     ("info", Severity::Info),
     ("warning", Severity::Warning),
     ("critical", Severity::Critical),
@@ -157,62 +134,14 @@ impl ShockRule {
     }
 }
 
-impl TemperatureRule {
+impl FallRule {
     fn read(table: &Table<'_, '_>, faults: &mut Faults<'_>) -> Option<Self> {
-        table.check_keys(
-            &[
-                "name",
-                "above",
-                "below",
-                "inclusive",
-                "delay",
-                "hysteresis",
-                "clear_delay",
-                "severity",
-            ],
-            faults,
-        );
-        let name = table.required("name", ID_ALLOWED, faults, value::id);
-        let above = table.optional("above", faults, value::number(BOUND_C, "C"));
-        let below = table.optional("below", faults, value::number(BOUND_C, "C"));
-        let bound = match (above, below) {
-            (Some(bound), None) => Some((bound, Side::Above)),
-            (None, Some(bound)) => Some((bound, Side::Below)),
-            _ => {
-                let allowed = "one of above and below";
-                table.refuse(Problem::new("no bound, or two", allowed), faults);
-                None
-            }
-        };
-        let inclusive = table.optional("inclusive", faults, value::flag);
-        let delay = value::duration(DURATION_MAX);
-        let delay = table.required("delay", "a duration, such as \"10h\"", faults, delay);
-        let hysteresis = value::number(0.0..=5.0, "kelvin");
-        let hysteresis = table.optional("hysteresis", faults, hysteresis);
-        let clear_delay = table.optional("clear_delay", faults, value::duration(DURATION_MAX));
-        let severity = table.optional("severity", faults, value::choice(&SEVERITIES));
-        let (bound, side) = bound?;
+        table.check_keys(&["height_m"], faults);
+        let height = value::number(0.01..=100.0, "m");
+        let height_m = table.required("height_m", "metres, 0.01 to 100", faults, height);
         Some(Self {
-            name: name?,
-            bound,
-            side,
-            inclusive: inclusive.unwrap_or(false),
-            delay: delay?,
-            hysteresis: hysteresis.unwrap_or(HYSTERESIS_K),
-            clear_delay: clear_delay.unwrap_or(CLEAR_DELAY),
-            severity: severity.unwrap_or(Severity::Critical),
+            height_m: height_m?,
         })
-    }
-
-    fn read_all(profile: &Table<'_, '_>, faults: &mut Faults<'_>) -> Vec<Self> {
-        let mut seen = Unique::new("of the profile's temperature rules");
-        let tables = profile.tables("temperature", TEMPERATURE_RULES_MAX, faults);
-        let rules = tables.iter().filter_map(|table| {
-            let rule = Self::read(table, faults)?;
-            seen.check(table, "name", &rule.name, faults);
-            Some(rule)
-        });
-        rules.collect()
     }
 }
 
@@ -222,7 +151,12 @@ impl Profile {
             &[
                 "name",
                 "temperature",
+                "humidity",
+                "tilt",
+                "light",
+                "door",
                 "shock",
+                "free_fall",
                 "battery_low_percent",
                 "max_gap",
                 "silent_after",
@@ -231,10 +165,13 @@ impl Profile {
             faults,
         );
         let name = table.required("name", ID_ALLOWED, faults, value::id);
-        let temperature = TemperatureRule::read_all(table, faults);
+        let limits = LimitRule::read_all(table, faults);
         let shock = table
             .table("shock", faults)
             .and_then(|table| ShockRule::read(&table, faults));
+        let free_fall = table
+            .table("free_fall", faults)
+            .and_then(|table| FallRule::read(&table, faults));
         let battery_low = table.optional("battery_low_percent", faults, value::integer(0..=100));
         let max_gap = table.optional("max_gap", faults, value::duration(DURATION_MAX));
         let silent_after = table.optional("silent_after", faults, value::duration(DURATION_MAX));
@@ -242,8 +179,9 @@ impl Profile {
         let battery_low = battery_low.unwrap_or(BATTERY_LOW_PERCENT);
         Some(Self {
             name: name?,
-            temperature,
+            limits,
             shock,
+            free_fall,
             battery_low_percent: u8::try_from(battery_low).unwrap_or(u8::MAX),
             max_gap,
             silent_after: silent_after.unwrap_or(SILENT_AFTER),

@@ -1,23 +1,23 @@
 //! What one tracker sees of one unit, while it is attached to it.
 
 use protocol::key::DeviceId;
-use protocol::reading::{Reading, TEMPERATURE_PROBES_MAX};
+use protocol::reading::Reading;
 use protocol::record::{Alarm, AlarmKind, Record};
-use protocol::units::{CentiCelsius, UptimeMs};
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
 use super::scene::{Scene, fact};
 use super::track::Track;
 use crate::condition::device::Battery;
-use crate::condition::excursion::Excursion;
-use crate::condition::figures::Sample;
+use crate::condition::fall::Fall;
 use crate::condition::gap::Coverage;
+use crate::condition::limit::Limit;
 use crate::condition::shock::{Battering, Impact};
 use crate::context::{Context, Duty};
 use crate::doubt::is_possible_alarm;
-use crate::event::Side;
 use crate::fact::{Fact, FactKind};
 use crate::place::fix::Fix;
+use crate::quantity::Quantity;
 use crate::timeline::Stamp;
 
 /// State of one duty.
@@ -26,9 +26,7 @@ pub(super) struct DutyState {
     began: Option<Stamp>,
     track: Track,
     coverage: Coverage,
-    /// By probe, then by rule: the machine, and where it left the range. Empty for a probe that never
-    /// told a value.
-    excursions: [Vec<(Excursion, Option<Fix>)>; TEMPERATURE_PROBES_MAX],
+    limits: Limits,
     battering: Option<(Battering, Option<Fix>)>,
     battery: Battery,
     battery_fix: Option<Fix>,
@@ -40,7 +38,7 @@ impl DutyState {
             began: None,
             track: Track::default(),
             coverage: Coverage::default(),
-            excursions: Default::default(),
+            limits: Limits::default(),
             battering: None,
             battery: Battery::default(),
             battery_fix: None,
@@ -73,10 +71,8 @@ impl DutyState {
 
     /// How many facts [`Self::open_facts`] gives, or a few more: not everything pending comes to be open.
     pub(super) fn open_max(&self) -> usize {
-        let machines = self.excursions.iter().flatten();
-        let begun = machines.filter(|(machine, _)| !machine.is_in_range());
         let others = [self.battering.is_some(), self.battery.low().is_some()];
-        begun.count() + others.into_iter().filter(|open| *open).count()
+        self.limits.open_max() + others.into_iter().filter(|open| *open).count()
     }
 
     /// What is not complete yet, as facts.
@@ -88,21 +84,11 @@ impl DutyState {
         position: usize,
         facts: &mut Vec<Fact>,
     ) {
+        self.limits
+            .open_facts(context, device, duty, position, facts);
         let mut tell = |key, at: &Stamp, fix: Option<&Fix>, kind| {
             facts.push(fact(context, device, duty, position, (key, at, fix), kind));
         };
-        for (probe, machines) in (0_u8..).zip(&self.excursions) {
-            for (rule, ((machine, fix), limit)) in machines.iter().zip(&duty.limits).enumerate() {
-                if let Some(episode) = machine.open_episode(limit) {
-                    let kind = FactKind::Excursion {
-                        probe,
-                        rule,
-                        episode,
-                    };
-                    tell(episode.opened_by, &episode.began, fix.as_ref(), kind);
-                }
-            }
-        }
         if let Some((battering, fix)) = &self.battering {
             let first = &battering.first;
             tell(
@@ -120,12 +106,10 @@ impl DutyState {
 
     /// Notice time without a usable reading.
     fn cover(&mut self, scene: &mut Scene<'_>, reading: &Reading) {
-        let measured = reading.temperatures.iter().any(|t| t.value().is_some());
-        if !measured && !scene.duty.limits.is_empty() {
+        if !is_usable(scene.duty, reading) {
             return;
         }
-        let in_range = |(machine, _): &(Excursion, _)| machine.is_in_range();
-        let during = !self.excursions.iter().flatten().all(in_range);
+        let during = !self.limits.are_kept();
         let gap = self
             .coverage
             .observe(scene.stamp, scene.key, scene.max_gap_ms, during);
@@ -136,56 +120,9 @@ impl DutyState {
     }
 
     fn feel(&mut self, scene: &mut Scene<'_>, reading: &Reading) {
-        if !self.is_settled(scene) {
-            return;
-        }
-        for (probe, measured) in (0_u8..).zip(&reading.temperatures) {
-            if let Some(celsius) = measured.value() {
-                let centi = i32::from(celsius.get());
-                self.judge(scene, probe, scene.stamp, centi, |_| true);
-            }
-        }
-    }
-
-    /// Judge a temperature by the probe's rules for which `concerns` holds.
-    fn judge(
-        &mut self,
-        scene: &mut Scene<'_>,
-        probe: u8,
-        at: Stamp,
-        centi: i32,
-        concerns: impl Fn(usize) -> bool,
-    ) {
-        let sample = Sample {
-            at,
-            key: scene.key,
-            centi,
-        };
         let fix = self.track.last_fix().copied();
-        let Some(machines) = self.excursions.get_mut(usize::from(probe)) else {
-            return;
-        };
-        machines.resize_with(scene.duty.limits.len(), Default::default);
-        for (rule, ((machine, left_at), limit)) in
-            machines.iter_mut().zip(&scene.duty.limits).enumerate()
-        {
-            if !concerns(rule) {
-                continue;
-            }
-            let was_in_range = machine.is_in_range();
-            let ended = machine.observe(limit, sample, scene.max_gap_ms);
-            if was_in_range {
-                *left_at = fix;
-            }
-            if let Some(episode) = ended {
-                let kind = FactKind::Excursion {
-                    probe,
-                    rule,
-                    episode,
-                };
-                scene.tell(episode.opened_by, &episode.began, left_at.as_ref(), kind);
-            }
-        }
+        let settled = self.is_settled(scene);
+        self.limits.feel(scene, reading, fix, settled);
     }
 
     fn is_settled(&self, scene: &Scene<'_>) -> bool {
@@ -215,8 +152,6 @@ impl DutyState {
             return;
         }
         match alarm.kind {
-            AlarmKind::TemperatureAbove(probe) => self.claim(scene, alarm, probe, Side::Above),
-            AlarmKind::TemperatureBelow(probe) => self.claim(scene, alarm, probe, Side::Below),
             AlarmKind::Shock => self.batter(scene, alarm),
             AlarmKind::Battery => {
                 let covered = self
@@ -226,44 +161,27 @@ impl DutyState {
                 let percent = u8::try_from(alarm.extreme).ok();
                 self.charge(scene, percent.filter(|_| !covered));
             }
-            // Judged by later versions of the rules; the records are kept.
-            AlarmKind::HumidityAbove
-            | AlarmKind::HumidityBelow
-            | AlarmKind::FreeFall
-            | AlarmKind::Tilt
-            | AlarmKind::Light
-            | AlarmKind::Door
-            | AlarmKind::SensorFault => {}
+            AlarmKind::FreeFall => self.fall(scene, alarm),
+            // Readings say which sensor it is.
+            AlarmKind::SensorFault => {}
+            _ => {
+                let fix = self.track.last_fix().copied();
+                let settled = self.is_settled(scene);
+                self.limits.heed(scene, alarm, fix, settled);
+            }
         }
     }
 
-    /// The device says that a probe has been beyond its own limit since some time.
-    fn claim(&mut self, scene: &mut Scene<'_>, alarm: &Alarm, probe: u8, side: Side) {
-        let Some(since) = scene.timeline.stamp(scene.key, alarm.since) else {
+    /// Each fall is an event of its own: a device tells of one at a time.
+    fn fall(&self, scene: &mut Scene<'_>, alarm: &Alarm) {
+        let began = scene.timeline.stamp(scene.key, alarm.since);
+        let Some((began, rule)) = began.zip(scene.duty.profile.free_fall) else {
             return;
         };
-        if !self.is_settled(scene) && !settled_since_boot(scene, alarm.since) {
-            return;
-        }
-        let limits: Vec<_> = scene.duty.limits.clone();
-        for (rule, limit) in limits.iter().enumerate().filter(|(_, l)| l.side() == side) {
-            let Some((begin, now)) = limit.claimed_by(centi(alarm.limit), centi(alarm.extreme))
-            else {
-                continue;
-            };
-            let machine = self.excursions.get(usize::from(probe));
-            let machine = machine.and_then(|machines| machines.get(rule));
-            let last = machine
-                .and_then(|(machine, _)| machine.last())
-                .map(|last| last.at);
-            if last.is_some_and(|last| scene.stamp.since_ms(&last) <= scene.max_gap_ms) {
-                continue;
-            }
-            let uncovered = last.is_none_or(|last| since.since_ms(&last) > 0);
-            if uncovered && since.uptime_ms < scene.stamp.uptime_ms {
-                self.judge(scene, probe, since, begin, |of| of == rule);
-            }
-            self.judge(scene, probe, scene.stamp, now, |of| of == rule);
+        let fall = Fall::of(alarm, began, scene.stamp);
+        if fall.is_event(&rule) {
+            let fix = self.track.last_fix().copied();
+            scene.tell(scene.key, &began, fix.as_ref(), FactKind::Fell(fall));
         }
     }
 
@@ -295,13 +213,17 @@ impl DutyState {
     }
 }
 
-/// The nearest temperature that the wire can carry.
-fn centi(raw: i32) -> i32 {
-    i32::from(CentiCelsius::saturating(i64::from(raw)).get())
-}
-
-/// Whether the device had been on for the settling time when the condition began; for an alarm whose
-/// earlier records have not come yet.
-fn settled_since_boot(scene: &Scene<'_>, since: UptimeMs) -> bool {
-    u128::from(since.get()) >= scene.duty.profile.settling.as_millis()
+/// Whether a reading measures what the goods are judged by: temperature, where there is a limit to it.
+fn is_usable(duty: &Duty, reading: &Reading) -> bool {
+    let measures = |quantity: Quantity| {
+        let mut probes = (0_u8..).take(quantity.probes_max());
+        probes.any(|probe| quantity.measured(reading, probe).is_some())
+    };
+    let mut watched = duty.limits.iter().map(Limit::quantity);
+    // Limits stand quantity by quantity, temperature first.
+    match watched.next() {
+        None => true,
+        Some(Quantity::Temperature) => measures(Quantity::Temperature),
+        Some(first) => measures(first) || watched.any(measures),
+    }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use protocol::downlink::Settings;
 use protocol::key::{DeviceId, RecordKey};
-use protocol::reading::{Battery, FixQuality, Measured, Position, Reading};
+use protocol::reading::{Battery, Door, FixQuality, Measured, Position, Reading};
 use protocol::record::{
     Alarm, AlarmKind, Anchor, BootRecord, Record, ResetCause, SettingsRecord, Shock, TimeSource,
 };
 use protocol::units::{
-    CentiCelsius, Decimetres, DecimetresPerSecond, Latitude, Longitude, MilliG,
-    MillimetresPerSecond, Milliseconds, Millivolts, Percent, Seconds, UptimeMs, UtcMs,
+    CentiCelsius, DeciPercent, Decimetres, DecimetresPerSecond, Latitude, Longitude, Lux, MilliG,
+    MillimetresPerSecond, Milliseconds, Millivolts, Percent, Seconds, TiltDegrees, UptimeMs, UtcMs,
 };
 use rules::code::Code;
 use rules::event::{Event, View};
@@ -48,10 +48,34 @@ name = "cold"
 settling = "0s"
 max_gap = "15min"
 shock = { class = "electronics" }
+free_fall = { height_m = 0.5 }
 [[profile.temperature]]
 name = "warm"
 above = 8.0
 delay = "30min"
+[[profile.humidity]]
+name = "damp"
+above = 75
+delay = "10min"
+[[profile.humidity]]
+name = "dry"
+below = 20
+delay = "10min"
+[[profile.tilt]]
+name = "lying"
+above = 60
+delay = "2min"
+severity = "critical"
+[[profile.light]]
+name = "opened"
+above = 20
+inclusive = true
+delay = "0s"
+clear_delay = "0s"
+[[profile.door]]
+name = "open"
+delay = "5min"
+clear_delay = "0s"
 [[shipment]]
 id = "S"
 profile = "cold"
@@ -195,6 +219,32 @@ impl Scribe {
                 duration: Some(Milliseconds::saturating(11)),
                 delta_v: Some(MillimetresPerSecond::saturating(delta_v_mmps)),
             }),
+        }));
+    }
+
+    /// A sample of what is around the goods: percent of humidity, degrees from upright, lux, door.
+    pub(crate) fn surroundings(&mut self, s: i64, [humid, tilt, lux]: [i64; 3], door: Door) {
+        let mut reading = Reading::empty(self.uptime(s));
+        reading.humidity = Measured::Value(DeciPercent::saturating(humid * 10));
+        reading.tilt = Measured::Value(TiltDegrees::saturating(tilt));
+        reading.light = Measured::Value(Lux::saturating(lux));
+        reading.door = Measured::Value(door);
+        self.write(Record::Reading(reading));
+    }
+
+    /// The device says that something other than an impact has gone on for `lasted_ms` before second `s`.
+    pub(crate) fn alarm(&mut self, s: i64, kind: AlarmKind, lasted_ms: i64, values: [i32; 2]) {
+        let uptime = self.uptime(s);
+        let since = uptime.get().saturating_sub(lasted_ms.unsigned_abs());
+        let [limit, extreme] = values;
+        self.write(Record::Alarm(Alarm {
+            uptime,
+            kind,
+            limit,
+            since: UptimeMs::saturating(since.cast_signed()),
+            extreme,
+            count: 1,
+            shock: None,
         }));
     }
 

@@ -70,7 +70,9 @@ impl Ceilings {
 
 /// The longest interval that a profile tolerates.
 fn tolerated(profile: &Profile) -> Duration {
-    let delays = profile.temperature.iter().map(|rule| rule.delay / 2);
+    let limits = profile.limits.iter();
+    let slow = limits.filter(|rule| rule.quantity.is_slow());
+    let delays = slow.map(|rule| rule.delay / 2);
     let gap = profile.max_gap.map(|gap| gap / 2);
     let silence = profile.silent_after / 4;
     delays.chain(gap).fold(silence, Duration::min)

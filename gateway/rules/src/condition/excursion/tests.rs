@@ -2,11 +2,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::event::{Severity, Side};
-use crate::plan::profile::TemperatureRule;
+use crate::plan::limit::LimitRule;
+use crate::quantity::Quantity;
 use crate::rig;
 
 fn limit(bound: f64, side: Side, inclusive: bool, delay_s: u64) -> Limit {
-    Limit::of(&TemperatureRule {
+    Limit::of(&LimitRule {
+        quantity: Quantity::Temperature,
         name: "r".to_owned(),
         bound,
         side,
@@ -23,15 +25,15 @@ fn vaccine_hot() -> Limit {
     limit(8.0, Side::Above, false, 36_000)
 }
 
-/// Feeds (second, centi-Celsius); returns the machine and the episodes that ended.
+/// Feeds (second, steps of the wire); returns the machine and the episodes that ended.
 fn feed(limit: &Limit, samples: &[(i64, i32)], max_gap_s: i64) -> (Excursion, Vec<Episode>) {
     let mut excursion = Excursion::default();
     let mut ended = Vec::new();
-    for ((s, centi), seq) in samples.iter().zip(0..) {
+    for ((s, value), seq) in samples.iter().zip(0..) {
         let sample = Sample {
             at: rig::stamp(*s),
             key: RecordKey::new(1, 1, seq),
-            centi: *centi,
+            value: *value,
         };
         ended.extend(excursion.observe(limit, sample, max_gap_s * 1_000));
     }
@@ -144,10 +146,7 @@ fn an_open_episode_ends_only_beyond_the_clear_level_for_the_clear_delay() {
         Some(rig::stamp(900)),
         "first reading that stayed clear"
     );
-    assert_eq!(
-        (episode.figures.min_centi, episode.figures.max_centi),
-        (770, 910)
-    );
+    assert_eq!((episode.figures.min, episode.figures.max), (770, 910));
     assert_eq!(episode.figures.covered_ms, 900_000);
 }
 
@@ -166,8 +165,8 @@ fn the_mean_weighs_each_reading_by_the_time_it_holds() {
     let limit = limit(8.0, Side::Above, false, 600);
     let samples = [(0, 1_000), (300, 2_000), (900, 500), (1_200, 500)];
     let (_, ended) = feed(&limit, &samples, 900);
-    let mean = ended[0].figures.mean_celsius();
-    assert!((mean - (10.0 * 300.0 + 20.0 * 600.0) / 900.0).abs() < 1e-9);
+    let mean = ended[0].figures.mean();
+    assert!((mean - (1_000.0 * 300.0 + 2_000.0 * 600.0) / 900.0).abs() < 1e-6);
 }
 
 #[test]
@@ -204,7 +203,7 @@ fn an_open_episode_tells_of_worsening_in_steps_not_with_every_reading() {
         let (excursion, _) = feed(&limit, &rising[..count], 900);
         excursion
             .open_episode(&limit)
-            .map(|episode| episode.figures.max_centi)
+            .map(|episode| episode.figures.max)
     };
     let mut steps: Vec<Option<i32>> = (1..=61).map(told).collect();
     steps.dedup();
