@@ -52,7 +52,7 @@ fn one_reading_is_the_same_at_every_hop() {
         "{event}"
     );
     assert_eq!(
-        (&event["max"], &event["unit"]),
+        (&event["max"], &event["value_unit"]),
         (&json!(12.34), &json!("°C"))
     );
 

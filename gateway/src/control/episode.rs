@@ -45,7 +45,7 @@ pub const COLUMNS: &[&str] = &[
     "references",
     "stop",
     "quantity",
-    "unit",
+    "value_unit",
     "bound",
     "side",
     "inclusive",
@@ -202,7 +202,7 @@ fn put_detail(row: &mut Row, detail: &Detail, zone: Tz) {
 
 fn put_excursion(row: &mut Row, excursion: &Excursion) {
     row.put("quantity", excursion.quantity.as_str());
-    row.put("unit", excursion.quantity.unit());
+    row.put("value_unit", excursion.quantity.unit());
     row.put("bound", excursion.bound);
     row.put("side", word(excursion.side));
     row.put("inclusive", excursion.inclusive);
@@ -349,6 +349,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_table_has_a_column_for_every_value_and_rows_are_flat() {
+        let names: std::collections::BTreeSet<_> = COLUMNS.iter().collect();
+        assert_eq!(names.len(), COLUMNS.len(), "each once");
         for detail in details() {
             for (name, value) in row(&posted("e", 1, detail), Tz::UTC).iter() {
                 assert!(COLUMNS.contains(&name), "{name} has no column");
