@@ -107,12 +107,13 @@ impl Quantity {
         matches!(self, Self::Temperature | Self::Humidity)
     }
 
-    /// How many sensors of it a tracker may have.
-    pub(crate) const fn probes_max(self) -> usize {
-        match self {
+    /// The sensors of it that a tracker may have.
+    pub(crate) fn probes(self) -> impl Iterator<Item = u8> {
+        let most = match self {
             Self::Temperature => TEMPERATURE_PROBES_MAX,
             _ => 1,
-        }
+        };
+        (0..).take(most)
     }
 
     /// What `reading` says of it at `probe`, in steps of the wire.

@@ -216,7 +216,7 @@ impl DutyState {
 /// Whether a reading measures what the goods are judged by: temperature, where there is a limit to it.
 fn is_usable(duty: &Duty, reading: &Reading) -> bool {
     let measures = |quantity: Quantity| {
-        let mut probes = (0_u8..).take(quantity.probes_max());
+        let mut probes = quantity.probes();
         probes.any(|probe| quantity.measured(reading, probe).is_some())
     };
     let mut watched = duty.limits.iter().map(Limit::quantity);

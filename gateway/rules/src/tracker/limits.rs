@@ -76,7 +76,7 @@ impl Limits {
         }
     }
 
-    /// Judge everything that `reading` measures. What is `unsettled` is left out where sensors settle.
+    /// Judge everything that `reading` measures; until the sensors have `settled`, not what changes slowly.
     pub(super) fn feel(
         &mut self,
         scene: &mut Scene<'_>,
@@ -90,7 +90,7 @@ impl Limits {
             if quantity.is_slow() && !settled {
                 continue;
             }
-            for probe in probes(quantity) {
+            for probe in quantity.probes() {
                 if let Some(value) = quantity.measured(reading, probe) {
                     let at = scene.stamp;
                     let value = Value {
@@ -213,10 +213,6 @@ fn rule_and_probe(place: usize) -> (usize, u8) {
         place / TEMPERATURE_PROBES_MAX,
         u8::try_from(probe).unwrap_or(u8::MAX),
     )
-}
-
-fn probes(quantity: Quantity) -> impl Iterator<Item = u8> {
-    (0_u8..).take(quantity.probes_max())
 }
 
 const fn told(rule: usize, probe: u8, episode: Episode) -> FactKind {
